@@ -22,5 +22,5 @@ def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {given!r}{hint} (allowed: {', '.join(names)})"
