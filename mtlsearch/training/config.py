@@ -1,0 +1,71 @@
+"""The run config: everything that decides what one training run does.
+
+`RunConfig` holds what any multi-task problem needs. A problem adds sections of its own (data, model, losses) by
+subclassing it, and says which subclass a tree belongs to: see `mtlsearch.training.problem`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from mtlsearch.gradients import get_strategy, strategy_info
+from mtlsearch.training.optimizers import OptimizerConfig
+from mtlsearch.training.schedules import ScheduleConfig
+from mtlsearch.training.schema import Section
+
+DEFAULT_PROBLEM = "mtlsearch.faces.problem:FaceProblem"
+
+
+class StrategyConfig(BaseModel):
+    """A gradient-combination strategy by name, with its own hyperparameters beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        """Checks name and hyperparameters against the registry and writes out the defaults."""
+        if not isinstance(data, Mapping):
+            raise ValueError(f"needs a mapping such as {{name: pcgrad}}, got {data!r}")
+        given = dict(data)
+        name = given.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"needs the key name, got {data!r}")
+        get_strategy(name, **given)
+        defaults = {parameter.name: parameter.default for parameter in strategy_info(name).hyperparameters}
+        return {"name": name, **defaults, **given}
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class TrainingConfig(Section):
+    """How long, in what portions and in which precision."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 64
+    accumulate: PositiveInt = 1
+    """micro-batches per optimizer step; the gradients are combined once, over their mean"""
+    clip_norm: PositiveFloat | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
+class RunConfig(Section):
+    """One training run. Subclassed by each problem for its own sections."""
+
+    problem: str = DEFAULT_PROBLEM
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    strategy: StrategyConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+
+    def tree(self) -> dict[str, Any]:
+        """The complete configuration as plain types, every default written out."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,223 @@
+"""The training loop: one plain function, the same in a command, in a trial of a search and in a test."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtlsearch.errors import InputError
+from mtlsearch.gradients import MultiTaskOptimizer, get_strategy
+from mtlsearch.training import checkpoint
+from mtlsearch.training.config import RunConfig
+from mtlsearch.training.problem import Problem
+from mtlsearch.training.schedules import total_steps
+from mtlsearch.training.seeding import generator, random_state, seeded, set_random_state
+
+Row = dict[str, float]
+"""the metrics of one epoch: epoch, train/…, val/…, best/val/…, time/…"""
+Report = Callable[[Row], bool | None]
+"""called after each epoch with its row; returning True stops the run there"""
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or the objective became NaN or infinite. The message names which, and where."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to. `best` is the whole row of the best epoch by the first objective."""
+
+    history: list[Row]
+    best: Row
+    stopped_early: bool
+    model: torch.nn.Module = field(repr=False)
+
+
+@dataclass
+class _State:
+    """Everything that a resumed run needs, in one place."""
+
+    model: torch.nn.Module
+    optimizer: MultiTaskOptimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    history: list[Row]
+    best: Row | None = None
+
+    def save(self, path: Path, config: RunConfig) -> None:
+        state = {
+            "config": config.tree(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": self.history,
+            "best": self.best,
+            "random": random_state(),
+        }
+        checkpoint.save_last(path, state)
+
+    def restore(self, path: Path, config: RunConfig) -> None:
+        state = checkpoint.load_last(path)
+        if state["config"] != config.tree():
+            raise InputError(f"{path} belongs to another run config; give this run a folder of its own")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history, self.best = state["history"], state["best"]
+        set_random_state(state["random"])
+
+
+def train(
+    problem: Problem,
+    config: RunConfig,
+    *,
+    report: Report | None = None,
+    directory: Path | None = None,
+    objective: tuple[str, str] | None = None,
+    stop_after: int | None = None,
+) -> TrainingResult:
+    """Trains `config` on a prepared `problem`.
+
+    Args:
+        report: called after each epoch; returning True ends the run.
+        directory: where last.pt and best.safetensors go; a last.pt found there is continued from, exactly as if
+            the run had never stopped. None writes nothing.
+        objective: (metric, "min" or "max") that decides the best epoch, for example ("val/nme", "min"); the
+            problem's first objective by default.
+        stop_after: end after this many epochs of the config's own schedule, as early stopping does.
+
+    Raises:
+        TrainingDiverged: a loss or the objective became NaN or infinite.
+    """
+    device = choose_device(config.training.device)
+    problem.to(device)
+    name, mode = objective or first_objective(problem)
+    epochs = config.training.epochs
+    batches = math.ceil(problem.size("train") / config.training.batch_size)
+    with seeded(config.seed):
+        state = _initial_state(problem, config, device, total_steps(batches, epochs, config.training.accumulate))
+        last = directory / checkpoint.LAST if directory else None
+        if last is not None and last.exists():
+            state.restore(last, config)
+        stop = False
+        while len(state.history) < min(epochs, stop_after or epochs) and not stop:
+            row = _train_epoch(problem, config, state, epoch=len(state.history) + 1)
+            row |= _evaluate(problem, state.model, name, row)
+            if state.best is None or _better(row[name], state.best[name], mode):
+                state.best = dict(row)
+                if directory is not None:
+                    checkpoint.save_weights(directory / checkpoint.BEST, state.model, config.tree(), state.best)
+            row |= {f"best/{key}": value for key, value in state.best.items() if key.startswith("val/")}
+            row["best/epoch"] = state.best["epoch"]
+            state.history.append(row)
+            if last is not None:
+                state.save(last, config)
+            if report is not None:
+                stop = bool(report(row))
+    assert state.best is not None
+    return TrainingResult(state.history, state.best, len(state.history) < epochs, state.model)
+
+
+def first_objective(problem: Problem | type[Problem]) -> tuple[str, str]:
+    """The metric that decides the best epoch, with its direction: ("val/nme", "min")."""
+    name, mode = next(iter(problem.objectives.items()))
+    return f"val/{name}", mode
+
+
+def choose_device(name: str) -> torch.device:
+    """Raises InputError where a GPU is asked for and there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"training.device: {name!r} was asked for and torch sees no GPU here; use 'auto' or 'cpu'")
+    return torch.device(name)
+
+
+def _initial_state(problem: Problem, config: RunConfig, device: torch.device, steps: int) -> _State:
+    model = problem.build_model().to(device)
+    optimizer = MultiTaskOptimizer(
+        config.optimizer.build(model.parameters()),
+        strategy=get_strategy(config.strategy.name, **config.strategy.hyperparameters),
+        tasks=problem.tasks,
+        shared=problem.shared_parameters(model),
+        seed=config.seed,
+    )
+    return _State(model, optimizer, config.schedule.build(optimizer, steps), history=[])
+
+
+def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int) -> Row:
+    started = time.perf_counter()
+    settings = config.training
+    device = next(state.model.parameters()).device
+    order = torch.randperm(problem.size("train"), generator=generator(config.seed, "order", epoch))
+    draws = generator(config.seed, "augmentation", epoch)
+    totals = dict.fromkeys(problem.tasks, torch.zeros((), device=device))
+    norms: list[torch.Tensor] = []
+    lr = state.optimizer.param_groups[0]["lr"]
+    state.model.train()
+    micro_batches = list(order.split(settings.batch_size))
+    for group in _groups(micro_batches, settings.accumulate):
+        state.optimizer.zero_grad()
+        for position, indices in enumerate(group, start=1):
+            batch = problem.batch(indices, draws)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                losses = problem.losses(state.model, batch)
+            for task, loss in losses.items():
+                totals[task] = totals[task] + loss.detach() * (len(indices) / len(order))
+            # a micro-batch counts by its share of samples, so that the step is that of the joint batch
+            share = len(indices) / sum(len(part) for part in group)
+            _backward(state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch)
+        norms.append(_clip(state.model, settings.clip_norm))
+        state.optimizer.step()
+        lr = state.optimizer.param_groups[0]["lr"]
+        state.schedule.step()
+    seconds = time.perf_counter() - started
+    row: Row = {"epoch": float(epoch)}
+    row |= {f"train/{task}": total.item() for task, total in totals.items()}
+    row["train/grad_norm"] = torch.stack(norms).mean().item()
+    row["train/lr"] = float(lr)
+    row["time/train_s"] = seconds
+    row["time/samples_per_s"] = len(order) / seconds
+    return row
+
+
+def _groups(items: list[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _backward(state: _State, losses: dict[str, torch.Tensor], combine: bool, epoch: int) -> None:
+    for task, loss in losses.items():
+        if not torch.isfinite(loss):
+            lr = state.optimizer.param_groups[0]["lr"]
+            raise TrainingDiverged(
+                f"loss {task!r} became {loss.item()} in epoch {epoch} at learning rate {lr:.3g}; "
+                "lower optimizer.lr, add training.clip_norm, or lengthen the warm-up"
+            )
+    state.optimizer.backward(losses, combine=combine)
+
+
+def _clip(model: torch.nn.Module, limit: float | None) -> torch.Tensor:
+    """The norm of the whole gradient, clipped to `limit` if there is one."""
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
+
+
+def _evaluate(problem: Problem, model: torch.nn.Module, objective: str, row: Row) -> Row:
+    started = time.perf_counter()
+    model.eval()
+    with torch.inference_mode():
+        metrics = {f"val/{name}": float(value) for name, value in problem.evaluate(model, "val").items()}
+    if objective not in metrics:
+        raise InputError(f"objective {objective!r} is not among the metrics: {', '.join(sorted(metrics))}")
+    if not math.isfinite(metrics[objective]):
+        raise TrainingDiverged(f"{objective} became {metrics[objective]} in epoch {int(row['epoch'])}")
+    return metrics | {"time/val_s": time.perf_counter() - started}
+
+
+def _better(value: float, than: float, mode: str) -> bool:
+    return value < than if mode == "min" else value > than

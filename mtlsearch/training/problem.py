@@ -1,0 +1,111 @@
+"""The Problem protocol: what is learned. The loop, the search and the tracker see nothing else of a domain.
+
+A problem of your own is a class with these members in a module that can be imported, named in the run config as
+`problem: my_package.my_module:MyProblem`; examples/own_problem.py is a whole one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+
+from mtlsearch.errors import InputError
+from mtlsearch.training.config import DEFAULT_PROBLEM, RunConfig
+
+Progress = Callable[[int, int], None]
+"""called with (done, total) while something slow is prepared"""
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """A multi-task learning problem, made from its validated config: `MyProblem(config)`.
+
+    Metric names carry no split: `evaluate` returns `{"nme": …}`, which the loop reports as `val/nme`.
+    """
+
+    objectives: ClassVar[dict[str, str]]
+    """metric name -> "min" or "max"; the first decides the best epoch unless the search names others"""
+    metrics: ClassVar[tuple[str, ...]]
+    """the names that `evaluate` gives; any of them can be an objective of a search"""
+    tasks: tuple[str, ...]
+    """names of the losses, in the order in which the strategy sees them"""
+
+    def __init__(self, config: Any) -> None: ...
+
+    @classmethod
+    def config_class(cls, tree: Mapping[str, Any]) -> type[RunConfig]:
+        """The RunConfig subclass that `tree` must satisfy; raises InputError when the tree cannot say."""
+        ...
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Makes the data ready on this machine (download, render, pack); safe to call from several processes."""
+        ...
+
+    def to(self, device: torch.device) -> None:
+        """Where batches are to be made."""
+        ...
+
+    def describe_data(self) -> str:
+        """One phrase that says what data the numbers come from, for tables and reports."""
+        ...
+
+    def size(self, split: str) -> int:
+        """Number of samples of "train", "val" or "test"."""
+        ...
+
+    def batch(self, indices: torch.Tensor, generator: torch.Generator) -> Any:
+        """The augmented training batch of these sample indices, all of its randomness from `generator`."""
+        ...
+
+    def build_model(self) -> torch.nn.Module:
+        """A fresh model; initialisation may draw from the global generators, which the loop has seeded."""
+        ...
+
+    def shared_parameters(self, model: torch.nn.Module) -> list[torch.nn.Parameter] | None:
+        """The parameters whose gradients are combined; None derives them from the graph."""
+        ...
+
+    def losses(self, model: torch.nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+        """One forward: a scalar per task, static weights applied."""
+        ...
+
+    def evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
+        """Metrics of the model over a whole split, deterministic."""
+        ...
+
+    def trivial_metrics(self, split: str) -> dict[str, float]:
+        """The same metrics for the best constant prediction: what any learning must beat."""
+        ...
+
+
+def find_problem(path: str) -> type[Problem]:
+    """The problem class at `module:Class`.
+
+    Raises:
+        InputError: naming the part of the path that does not lead on.
+    """
+    module_name, _, class_name = path.partition(":")
+    if not class_name:
+        raise InputError(f"problem: {path!r} must read 'module:Class', for example {DEFAULT_PROBLEM!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"problem: no module {error.name!r} (from {path!r}); is its folder on PYTHONPATH?"
+        ) from None
+    problem = getattr(module, class_name, None)
+    if problem is None:
+        raise InputError(f"problem: module {module_name!r} has no class {class_name!r}")
+    missing = [name for name in _MEMBERS if not hasattr(problem, name)]
+    if missing:
+        raise InputError(f"problem: {path!r} lacks {', '.join(missing)} of the Problem protocol")
+    return problem  # type: ignore[no-any-return]
+
+
+_MEMBERS = (
+    "objectives", "metrics", "config_class", "prepare", "to", "describe_data", "size", "batch", "build_model", "shared_parameters",
+    "losses", "evaluate", "trivial_metrics",
+)  # fmt: skip

@@ -1,0 +1,78 @@
+"""Training a recorded run again, and saying what is the same and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mtlsearch.training import environment
+from mtlsearch.training.loop import Report
+from mtlsearch.training.merge import differences
+from mtlsearch.training.problem import Progress
+from mtlsearch.training.recipes import apply_overrides, parse_run_config
+from mtlsearch.training.record import RunRecord, compare_histories, environment_differences
+from mtlsearch.training.run import run_training
+
+#: so many differing figures are listed; the rest is counted
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The outcome: differing config values, differing environment, differing figures; one line each."""
+
+    epochs: int
+    compared: int
+    config: list[str]
+    environment: list[str]
+    metrics: list[str]
+
+    @property
+    def identical(self) -> bool:
+        return not self.config and not self.metrics
+
+    def lines(self) -> list[str]:
+        if self.identical:
+            lines = [f"identical bit for bit: {self.compared} figures over {self.epochs} epochs"]
+        elif self.metrics:
+            lines = [f"not identical: {len(self.metrics)} of {self.compared} figures differ"]
+            lines += [f"  {line}" for line in self.metrics[:_SHOWN]]
+            lines += [f"  … and {len(self.metrics) - _SHOWN} more"] * (len(self.metrics) > _SHOWN)
+        else:
+            lines = [f"the {self.compared} figures are the same, but not the config"]
+        lines += [f"config differs from the recorded run: {line}" for line in self.config]
+        lines += [f"environment differs from the recorded run: {line}" for line in self.environment]
+        if self.metrics and not self.config and not self.environment:
+            lines.append("config, code, versions, threads and hardware are as recorded: please report this")
+        return lines
+
+
+def reproduce(
+    record: RunRecord,
+    overrides: Iterable[str] = (),
+    *,
+    report: Report | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains `record` again: its config, seed and threads, and as many epochs of its schedule as it had.
+
+    Raises:
+        InputError: the recorded config is not valid here.
+    """
+    config = parse_run_config(apply_overrides(record.config, overrides), "recorded config")
+    run = run_training(
+        config,
+        report=report,
+        progress=progress,
+        threads=record.environment["threads"],
+        stop_after=len(record.history),
+        objective=record.objective,
+    )
+    as_run = record.config_as_run if record.config_as_run is not None else record.config
+    return Reproduction(
+        epochs=len(run.result.history),
+        compared=sum(not key.startswith("time/") for row in record.history for key in row),
+        config=differences(as_run, config.tree()),
+        environment=environment_differences(record.environment, environment.describe()),
+        metrics=compare_histories(record.history, run.result.history),
+    )

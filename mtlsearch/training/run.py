@@ -1,0 +1,52 @@
+"""One training run from config to record: what `python -m mtlsearch.train` and `.reproduce` call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtlsearch.training import environment
+from mtlsearch.training.config import RunConfig
+from mtlsearch.training.loop import Report, TrainingResult, first_objective, train
+from mtlsearch.training.problem import Problem, Progress, find_problem
+from mtlsearch.training.record import RECORD, RunRecord
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    problem: Problem
+    result: TrainingResult
+    record: RunRecord
+
+
+def run_training(
+    config: RunConfig,
+    *,
+    directory: Path | None = None,
+    report: Report | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    stop_after: int | None = None,
+    objective: tuple[str, str] | None = None,
+) -> FinishedRun:
+    """Prepares the data, trains, and writes record.yaml beside the checkpoints if `directory` is given.
+
+    Args:
+        threads: torch threads; all CPUs of this process by default.
+        stop_after: end after so many epochs of the config's own schedule.
+
+    Raises:
+        InputError: before any work, if the config or the data cannot be used.
+        TrainingDiverged: a loss or the objective became NaN or infinite.
+    """
+    environment.set_threads(threads or environment.available_cpus())
+    problem = find_problem(config.problem)(config)
+    problem.prepare(progress)
+    objective = objective or first_objective(problem)
+    result = train(
+        problem, config, report=report, directory=directory, objective=objective, stop_after=stop_after
+    )
+    record = RunRecord(config.tree(), environment.describe(), result.history, objective)
+    if directory is not None:
+        record.save(directory / RECORD)
+    return FinishedRun(problem, result, record)

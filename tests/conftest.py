@@ -1,0 +1,60 @@
+"""Shared by all tests: one thread, the cache kept out of the user's home, one Ray per test session."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Packs rendered by tests go to a folder that goes with the session; subprocesses inherit it."""
+    folder = tmp_path_factory.mktemp("cache")
+    previous = os.environ.get("MTLSEARCH_CACHE")
+    os.environ["MTLSEARCH_CACHE"] = str(folder)
+    yield
+    if previous is None:
+        del os.environ["MTLSEARCH_CACHE"]
+    else:
+        os.environ["MTLSEARCH_CACHE"] = previous
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[None]:
+    """The one Ray of the test session; its workers find examples/ as the root of the repository has it."""
+    import ray
+
+    from mtlsearch.search.executors.inline import start_ray
+    from mtlsearch.search.executors.resources import plan_resources
+
+    previous = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start_ray(plan_resources(8))
+    yield
+    ray.shutdown()
+    if previous is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = previous
+
+
+@pytest.fixture
+def at_root(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository's root as working folder and on the path, as the README's commands have it."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+    return ROOT
