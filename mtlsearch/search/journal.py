@@ -1,0 +1,46 @@
+"""The study's journal: one JSON line per event, appended and flushed, so that a kill loses nothing finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtlsearch.errors import InputError
+
+Event = dict[str, Any]
+
+
+class Journal:
+    """Appends events to a file. One writer: the driver of the study."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, event: Event) -> None:
+        self._file.write(json.dumps(event) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_journal(path: Path) -> Iterator[Event]:
+    """The events of a journal. A last line that a kill cut short is left out.
+
+    Raises:
+        InputError: the file is missing, or damaged anywhere but at its end.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise InputError(f"{path.parent} holds no readable study: {error}") from None
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was never finished
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            raise InputError(f"{path}: line {number} is damaged; restore the file from a copy") from None

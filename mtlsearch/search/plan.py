@@ -1,0 +1,125 @@
+"""A search plan: a space file read, checked to its last option, and its baselines encoded. No work starts before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mtlsearch.errors import InputError, unknown_name
+from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.space import Point, Space
+from mtlsearch.training.config import RunConfig
+from mtlsearch.training.merge import Tree, merge
+from mtlsearch.training.problem import find_problem
+from mtlsearch.training.recipes import apply_overrides, parse_run_config, recipe_tree
+from mtlsearch.training.schema import validate
+from mtlsearch.training.yaml_files import read_yaml
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A configuration that the study starts with: the recipe's name, its config, and its point of the space."""
+
+    name: str
+    config: RunConfig
+    point: Point
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What one study will do."""
+
+    name: str
+    space: Space
+    settings: SearchSettings
+    baselines: tuple[Baseline, ...]
+    document: Tree
+    """the space file as it was read, overrides included"""
+
+    def config_of(self, tree: Mapping[str, Any]) -> RunConfig:
+        """The run config of a tree that the space resolved to."""
+        return parse_run_config(tree, self.name)
+
+    def probe_trees(self) -> list[Tree]:
+        """Complete configs that together hold every option of the space at least once."""
+        return [self.config_of(tree).tree() for tree in self.space.probes()]
+
+    @property
+    def digest(self) -> str:
+        """Names what is searched: two plans with one digest draw from the same space."""
+        text = json.dumps([self.space.base, self.space.changes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """The search spaces that come with the library, by name: beside the package in a checkout, inside the wheel."""
+    inside = Path(str(resources.files("mtlsearch"))) / "search_spaces"
+    folder = inside if inside.is_dir() else inside.parents[1] / "search_spaces"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[str, Any] | None = None) -> SearchPlan:
+    """Reads and checks a space by name or path.
+
+    Args:
+        overrides: `key.sub=value`, laid over the run config and in place of distributions.
+        search: settings that replace those of the file's `search:` section.
+
+    Raises:
+        InputError: naming the key; any option of any choice that is no valid run config is found here.
+    """
+    path = _find(name_or_path)
+    document = read_yaml(path)
+    unknown = [key for key in document if key not in ("base", "space", "search")]
+    if unknown:
+        raise InputError(f"{path}: {unknown_name('key', unknown[0], ('base', 'space', 'search'))}")
+    for key in ("space", "search"):
+        if not isinstance(document.get(key), Mapping):
+            raise InputError(f"{path}: the mapping {key!r} is required, got {document.get(key)!r}")
+    changes = apply_overrides(document["space"], overrides)
+    base = recipe_tree(document["base"], relative_to=path.parent) if "base" in document else {}
+    settings = validate(SearchSettings, merge(document["search"], search or {}), f"{path.name}: search")
+    space = Space(base, changes)
+    _check_every_option(space, path.name)
+    _check_objectives(space, settings, path.name)
+    baselines = tuple(_baseline(space, name, path, overrides) for name in settings.start_with)
+    document = {"base": document.get("base"), "space": changes, "search": settings.model_dump(mode="json")}
+    return SearchPlan(path.stem, space, settings, baselines, document)
+
+
+def _find(name_or_path: str) -> Path:
+    shipped = shipped_spaces()
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(unknown_name("search space", name_or_path, shipped) + " or the path of a .yaml file")
+    return path
+
+
+def _check_every_option(space: Space, source: str) -> None:
+    for tree in space.probes():
+        parse_run_config(tree, source)
+
+
+def _check_objectives(space: Space, settings: SearchSettings, source: str) -> None:
+    config = parse_run_config(next(space.probes()), source)
+    known = {f"val/{name}" for name in find_problem(config.problem).metrics}
+    for name in settings.objectives:
+        if name not in known:
+            raise InputError(f"{source}: search.objectives: {unknown_name('metric', name, known)}")
+
+
+def _baseline(space: Space, name: str, space_path: Path, overrides: Iterable[str]) -> Baseline:
+    tree = apply_overrides(recipe_tree(name, relative_to=space_path.parent), overrides)
+    config = parse_run_config(tree, name)
+
+    def complete(drawn: Tree) -> Tree:
+        return parse_run_config(drawn, name).tree()
+
+    return Baseline(Path(name).stem, config, space.encode(config.tree(), complete, name))

@@ -1,0 +1,83 @@
+"""What happens to trials, as Ray tells it, written to the study, the tracker and the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from mtlsearch.search.study import Status, Study, TrialState
+from mtlsearch.training.record import RECORD, RunRecord
+
+
+class Observer(Protocol):
+    """Someone who wants to know: the tracker, the table on the screen."""
+
+    def epoch_ended(self, trial: TrialState) -> None: ...
+
+    def trial_ended(self, trial: TrialState) -> None: ...
+
+
+class Recorder(Callback):
+    """Turns Ray's callbacks into the study's events and passes them on to the observers."""
+
+    def __init__(self, study: Study, observers: Sequence[Observer]) -> None:
+        self._study, self._observers = study, observers
+        self._environments: dict[int, dict[str, Any]] = {}
+        self._tests: dict[int, dict[str, float]] = {}
+        self._failures: dict[int, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its callbacks for a restore of its own; the journal is the state."""
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any) -> None:
+        number = trial.config["job"].number
+        if "failure" in result:
+            self._failures[number] = result["failure"]
+        elif "test" in result:
+            self._tests[number] = result["test"]
+        elif "epoch" in result:
+            if "environment" in result:
+                self._environments[number] = result["environment"]
+            row = {key: value for key, value in result.items() if key == "epoch" or "/" in key}
+            self._study.add_epoch(number, row)
+            for observer in self._observers:
+                observer.epoch_ended(self._study.trials[number])
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        number = trial.config["job"].number
+        state = self._study.trials[number]
+        if number in self._failures:
+            self._end(number, "failed", self._failures[number])
+        elif len(state.history) < state.config["training"]["epochs"]:
+            self._end(number, "stopped", f"early stopping after epoch {len(state.history)}")
+        else:
+            self._end(number, "finished")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        error = trial.get_pickled_error() or trial.get_error()
+        text = str(error).strip().splitlines() or ["the worker died"]
+        self._end(trial.config["job"].number, "failed", text[-1])
+
+    def _end(self, number: int, status: Status, reason: str = "") -> None:
+        self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
+        state = self._study.trials[number]
+        if state.history:
+            write_record(self._study, state)
+        for observer in self._observers:
+            observer.trial_ended(state)
+
+
+def write_record(study: Study, trial: TrialState) -> None:
+    """record.yaml in the trial's folder: what `reproduce` needs, of an early-stopped trial too."""
+    record = RunRecord(
+        config=trial.config,
+        environment=trial.environment,
+        history=trial.history,
+        objective=study.plan.settings.first_objective,
+        about={"study": study.folder.name, "trial": trial.number, "label": trial.label, "status": trial.status},
+    )
+    record.save(study.trial_folder(trial.number) / RECORD)

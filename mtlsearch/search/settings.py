@@ -1,0 +1,79 @@
+"""The `search:` section of a space file: how to search, as against what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from mtlsearch.training.schema import Section
+
+
+class ASHA(Section):
+    """Asynchronous successive halving (Li et al. 2020) on the first objective, baselines exempt."""
+
+    name: Literal["asha"] = "asha"
+    grace_epochs: PositiveInt = 1
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+
+
+class NoEarlyStopping(Section):
+    name: Literal["none"] = "none"
+
+
+class TPE(Section):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate with conditional groups."""
+
+    name: Literal["tpe"] = "tpe"
+    startup_trials: PositiveInt = 10
+
+
+class RandomSampler(Section):
+    name: Literal["random"] = "random"
+
+
+class Confirm(Section):
+    """The `top` candidates and the baselines are trained again on fresh seeds, without early stopping."""
+
+    top: PositiveInt = 1
+    seeds: Annotated[int, Field(ge=0)] = 3
+
+
+SamplerConfig = Annotated[TPE | RandomSampler, Field(discriminator="name")]
+EarlyStoppingConfig = Annotated[ASHA | NoEarlyStopping, Field(discriminator="name")]
+
+
+class SearchSettings(Section):
+    """Everything of a space file beside the space itself."""
+
+    objectives: Annotated[dict[str, Literal["min", "max"]], Field(min_length=1)]
+    sampler: SamplerConfig = TPE()
+    num_samples: PositiveInt = 16
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    early_stopping: EarlyStoppingConfig = NoEarlyStopping()
+    start_with: list[str] = []
+    confirm: Confirm = Confirm()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_sections(cls, data: Any) -> Any:
+        """`sampler: tpe` is short for `sampler: {name: tpe}`."""
+        if isinstance(data, dict):
+            return {
+                key: {"name": value} if key in ("sampler", "early_stopping") and isinstance(value, str) else value
+                for key, value in data.items()
+            }
+        return data
+
+    @model_validator(mode="after")
+    def _baselines_fit(self) -> SearchSettings:
+        if len(self.start_with) > self.num_samples:
+            raise ValueError(
+                f"start_with lists {len(self.start_with)} trials and num_samples allows {self.num_samples}"
+            )
+        return self
+
+    @property
+    def first_objective(self) -> tuple[str, str]:
+        """The one that decides best epoch and early stopping."""
+        return next(iter(self.objectives.items()))

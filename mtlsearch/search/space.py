@@ -1,0 +1,154 @@
+"""A search space: a run config tree with a distribution wherever a value could stand.
+
+Distributions nested in an option of a `choice` exist only while that option is chosen, so conditional spaces need
+no keyword of their own. A point of the space is a flat mapping from parameter name to value; options are stored
+by label, which any storage can keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mtlsearch.errors import InputError
+from mtlsearch.search.distributions import Options, Range, parse_distribution
+from mtlsearch.training.merge import Tree, differences, merge, replaces
+
+Point = dict[str, Any]
+Draw = Callable[[str, "Range | Options"], Any]
+"""called with a parameter's name and distribution, returns the value or the option's label"""
+
+
+@dataclass(frozen=True)
+class Space:
+    """`base`, a complete run config tree, and `changes`, the tree of distributions laid over it."""
+
+    base: Tree
+    changes: Tree
+
+    def __post_init__(self) -> None:
+        for _ in self.parameters():  # parses every distribution, so that a bad one is an error here
+            pass
+
+    def resolve(self, draw: Draw) -> Tree:
+        """The run config tree of one point, asking `draw` for each parameter that the point needs."""
+        return merge(self.base, _resolve(self.changes, "", draw))
+
+    def at(self, point: Mapping[str, Any]) -> Tree:
+        """The run config tree at `point`; raises KeyError where the point lacks a parameter that it needs."""
+        return self.resolve(lambda name, _: point[name])
+
+    def parameters(self) -> Iterator[tuple[str, Range | Options]]:
+        """Every parameter that some point has, options' own parameters after their choice."""
+        yield from _parameters(self.changes, "")
+
+    def encode(self, tree: Mapping[str, Any], complete: Callable[[Tree], Tree], source: str) -> Point:
+        """The point whose tree is `tree`.
+
+        Args:
+            tree: a complete run config tree, every default written out.
+            complete: writes out the defaults of a tree that came from the space.
+            source: names the tree in errors.
+
+        Raises:
+            InputError: naming the keys whose values lie outside the space.
+        """
+        point: Point = {}
+        faults: list[str] = []
+        _encode(self.changes, tree, "", point, faults)
+        if not faults:
+            faults = [f"{line} (recipe -> space)" for line in differences(tree, complete(self.at(point)))]
+        if faults:
+            raise InputError(f"start_with: {source} is not a point of this space: {'; '.join(faults)}")
+        return point
+
+    def probes(self) -> Iterator[Tree]:
+        """A few trees that together hold every option at least once and both ends of every range."""
+        for end in (0, 1):
+            chosen: dict[str, int] = {}
+            while True:
+                open_choices: set[str] = set()
+
+                def draw(name: str, parameter: Range | Options, end: int = end) -> Any:
+                    if isinstance(parameter, Range):
+                        return _native(parameter, parameter.ends[end])
+                    index = chosen.setdefault(name, 0)
+                    if index + 1 < len(parameter.labels):
+                        open_choices.add(name)  # noqa: B023 - read right after this call
+                    return parameter.labels[index]
+
+                yield self.resolve(draw)
+                if not open_choices:
+                    break
+                # the innermost open choice moves on, so that an outer one keeps its option until all inside is seen
+                chosen[max(open_choices, key=lambda name: (name.count("."), name))] += 1
+
+
+def _resolve(node: Any, key: str, draw: Draw) -> Any:
+    parameter = parse_distribution(key, node)
+    if isinstance(parameter, Range):
+        return draw(key, parameter)
+    if isinstance(parameter, Options):
+        label = draw(key, parameter)
+        return _resolve(parameter.value(label), f"{key}.{label}", draw)
+    if isinstance(node, Mapping):
+        return {name: _resolve(value, _join(key, name), draw) for name, value in node.items()}
+    return node
+
+
+def _parameters(node: Any, key: str) -> Iterator[tuple[str, Range | Options]]:
+    parameter = parse_distribution(key, node)
+    if parameter is not None:
+        yield key, parameter
+    if isinstance(parameter, Options):
+        for label, value in zip(parameter.labels, parameter.values):
+            yield from _parameters(value, f"{key}.{label}")
+    elif parameter is None and isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _parameters(value, _join(key, name))
+
+
+def _encode(node: Any, value: Any, key: str, point: Point, faults: list[str]) -> None:
+    parameter = parse_distribution(key, node)
+    if isinstance(parameter, Range):
+        if parameter.admits(value):
+            point[key] = _native(parameter, value)
+        else:
+            low, high = parameter.ends
+            faults.append(f"{key} = {value!r} is outside {parameter.name} [{low}, {high}]")
+    elif isinstance(parameter, Options):
+        _encode_option(parameter, value, point, faults)
+    elif isinstance(node, Mapping) and isinstance(value, Mapping):
+        for name, child in node.items():
+            if name in value:
+                _encode(child, value[name], _join(key, name), point, faults)
+            else:
+                faults.append(f"{_join(key, name)} is absent")
+    elif node != value:
+        faults.append(f"{key} = {value!r} and the space fixes {node!r}")
+
+
+def _encode_option(parameter: Options, value: Any, point: Point, faults: list[str]) -> None:
+    """Takes the first option that leads to `value`; if none does, the faults of the nearest one."""
+    nearest: list[str] | None = None
+    for label, option in zip(parameter.labels, parameter.values):
+        if isinstance(option, Mapping) and isinstance(value, Mapping) and replaces(value, option):
+            continue
+        attempt: Point = {parameter.key: label}
+        wrong: list[str] = []
+        _encode(option, value, f"{parameter.key}.{label}", attempt, wrong)
+        if not wrong:
+            point.update(attempt)
+            return
+        if isinstance(option, Mapping) and (nearest is None or len(wrong) < len(nearest)):
+            nearest = wrong
+    faults.extend(nearest or [f"{parameter.key} = {value!r} is not among {', '.join(parameter.labels)}"])
+
+
+def _native(parameter: Range, value: float) -> float | int:
+    return int(value) if "int" in parameter.name else float(value)
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name

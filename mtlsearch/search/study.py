@@ -1,0 +1,187 @@
+"""A study on disk: its folder, its journal, and the state of its trials, which is the journal replayed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from mtlsearch.errors import InputError
+from mtlsearch.search.journal import Event, Journal, read_journal
+from mtlsearch.search.plan import SearchPlan
+from mtlsearch.search.space import Point
+from mtlsearch.training.loop import Row
+from mtlsearch.training.merge import flatten
+from mtlsearch.training.yaml_files import dump_yaml, write_text
+
+Status = Literal["running", "finished", "stopped", "failed"]
+Phase = Literal["search", "confirm"]
+
+JOURNAL = "journal.jsonl"
+LEADERBOARD = "leaderboard.csv"
+
+
+@dataclass
+class TrialState:
+    """One trial as the journal tells it."""
+
+    number: int
+    phase: Phase
+    label: str
+    """the baseline's name, "" for a sampled trial, the candidate's name while confirming"""
+    config: dict[str, Any]
+    point: Point = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    status: Status = "running"
+    reason: str = ""
+    test: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Row:
+        """The newest `best/val/…` figures, without the prefix: `{"val/nme": …}`; empty before the first epoch."""
+        if not self.history:
+            return {}
+        last = self.history[-1]
+        return {key[len("best/") :]: value for key, value in last.items() if key.startswith("best/val/")}
+
+    @property
+    def best_epoch(self) -> int:
+        return int(self.history[-1]["best/epoch"]) if self.history else 0
+
+    def apply(self, event: Event) -> None:
+        if event["event"] == "epoch":
+            self.history.append(event["row"])
+        elif event["event"] == "end":
+            self.status, self.reason = event["status"], event["reason"]
+            self.test, self.environment = event["test"], event["environment"]
+
+
+class Study:
+    """The folder `results/<name>`: journal.jsonl, leaderboard.csv, trials/, and at the end best.yaml and the rest."""
+
+    def __init__(self, folder: Path, plan: SearchPlan) -> None:
+        self.folder, self.plan = folder, plan
+        self.trials: dict[int, TrialState] = {}
+        self._journal = Journal(folder / JOURNAL)
+
+    @classmethod
+    def create(cls, results: Path, plan: SearchPlan, name: str | None = None) -> Study:
+        """A new study in a folder of its own under `results`; two that start in one second get two folders.
+
+        Raises:
+            InputError: the folder cannot be written, or a study of this name is there.
+        """
+        folder = _make_folder(results, name or f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", exact=name is not None)
+        write_text(folder / "space.yaml", dump_yaml(plan.document))
+        study = cls(folder, plan)
+        study._journal.append({"event": "study", "name": folder.name, "space": plan.digest, "time": time.time()})
+        return study
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:04d}"
+
+    def add_trial(self, phase: Phase, label: str, config: Mapping[str, Any], point: Point) -> TrialState:
+        """Registers the next trial before it starts."""
+        trial = TrialState(len(self.trials), phase, label, dict(config), dict(point))
+        self.trials[trial.number] = trial
+        self.trial_folder(trial.number).mkdir(parents=True)
+        event = {"event": "trial", "number": trial.number, "phase": phase, "label": label}
+        self._journal.append({**event, "config": trial.config, "point": trial.point, "time": time.time()})
+        return trial
+
+    def add_epoch(self, number: int, row: Row) -> None:
+        self._apply({"event": "epoch", "number": number, "row": row})
+
+    def end_trial(
+        self,
+        number: int,
+        status: Status,
+        reason: str = "",
+        test: Mapping[str, float] | None = None,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
+        event = {"event": "end", "number": number, "status": status, "reason": reason, "time": time.time()}
+        self._apply({**event, "test": dict(test or {}), "environment": dict(environment or {})})
+        self.write_leaderboard()
+
+    def _apply(self, event: Event) -> None:
+        self._journal.append(event)
+        self.trials[event["number"]].apply(event)
+
+    def of_phase(self, phase: Phase) -> list[TrialState]:
+        return [trial for trial in self.trials.values() if trial.phase == phase]
+
+    def write_leaderboard(self) -> None:
+        """All trials of the search, best first by the first objective, failed ones last."""
+        write_text(self.folder / LEADERBOARD, leaderboard(self.of_phase("search"), self.plan))
+
+    def close(self) -> None:
+        self._journal.close()
+
+
+def read_trials(folder: Path) -> list[TrialState]:
+    """The trials of a study, from its journal alone: what a killed study leaves is all there.
+
+    Raises:
+        InputError: the folder holds no study, or its journal is damaged.
+    """
+    trials: dict[int, TrialState] = {}
+    for event in read_journal(folder / JOURNAL):
+        if event["event"] == "trial":
+            keys = ("number", "phase", "label", "config", "point")
+            trials[event["number"]] = TrialState(**{key: event[key] for key in keys})
+        elif event["event"] in ("epoch", "end"):
+            trials[event["number"]].apply(event)
+    return list(trials.values())
+
+
+def leaderboard(trials: list[TrialState], plan: SearchPlan) -> str:
+    """The trials as CSV: rank, objectives, epochs, status, then every key in which they differ."""
+    name, mode = plan.settings.first_objective
+    sign = 1 if mode == "min" else -1
+
+    def order(trial: TrialState) -> tuple[bool, float]:
+        value = sign * trial.best.get(name, math.inf * sign)
+        return trial.status == "failed", value
+
+    flat = {trial.number: flatten(trial.config) for trial in trials}
+    keys = sorted({key for config in flat.values() for key in config})
+    differing = [key for key in keys if len({repr(config.get(key)) for config in flat.values()}) > 1]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["rank", "trial", "label", "status", "epochs", "best_epoch", *plan.settings.objectives, *differing, "reason"]
+    )
+    for rank, trial in enumerate(sorted(trials, key=order), start=1):
+        figures = [trial.best.get(objective, "") for objective in plan.settings.objectives]
+        axes = [flat[trial.number].get(key, "") for key in differing]
+        writer.writerow(
+            [rank, trial.number, trial.label, trial.status, len(trial.history), trial.best_epoch]
+            + [*figures, *axes, trial.reason]
+        )
+    return text.getvalue()
+
+
+def _make_folder(results: Path, name: str, exact: bool) -> Path:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            folder = results / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                if exact:
+                    raise InputError(f"{folder} is there already; give the study another --name") from None
+                continue
+            (folder / "trials").mkdir()
+            return folder
+    except OSError as error:
+        raise InputError(f"results folder {results} cannot be written ({error.strerror}); give --results") from None
+    raise InputError(f"{results} holds a thousand studies named {name}; give --name")

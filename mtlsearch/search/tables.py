@@ -1,0 +1,134 @@
+"""The study on the screen: a table while it runs, plain lines where there is no terminal, tables at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from mtlsearch.search.confirm import ENOUGH_SEEDS, Confirmed, interval, paired_difference
+from mtlsearch.search.plan import SearchPlan
+from mtlsearch.search.study import TrialState
+
+_MARKS = {"running": "…", "finished": "✓", "stopped": "✂", "failed": "✗"}
+
+
+class TrialTable:
+    """Observes a study and shows its trials."""
+
+    def __init__(self, console: Console, plan: SearchPlan, trials: Mapping[int, TrialState]) -> None:
+        self._console, self._plan, self._trials = console, plan, trials
+        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+
+    def __enter__(self) -> TrialTable:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+            self._live.stop()
+
+    def epoch_ended(self, trial: TrialState) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def trial_ended(self, trial: TrialState) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+        else:
+            self._console.print(self._line(trial), highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        return trial_table(self._plan, list(self._trials.values())[-40:])
+
+    def _line(self, trial: TrialState) -> str:
+        what = "confirm" if trial.phase == "confirm" else "trial"
+        name = f"{what} {trial.number}" + (f" ({trial.label})" if trial.label else "")
+        figures = "  ".join(f"{key[4:]} {trial.best.get(key, math.nan):.3f}" for key in self._plan.settings.objectives)
+        axes = " ".join(choices(trial).values()) if trial.phase == "search" else ""
+        end = f"  [{trial.reason}]" if trial.reason else ""
+        return f"{name}: {trial.status}  {figures}  best epoch {trial.best_epoch}/{len(trial.history)}  {axes}{end}"
+
+
+def choices(trial: TrialState) -> dict[str, str]:
+    """The trial's chosen options by the last word of their key: what tells trials apart at a glance."""
+    return {key.rpartition(".")[2]: value for key, value in trial.point.items() if isinstance(value, str)}
+
+
+def trial_table(plan: SearchPlan, trials: Sequence[TrialState], title: str | None = None) -> Table:
+    axes = list(dict.fromkeys(key for trial in trials for key in choices(trial)))
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("")
+    for name in plan.settings.objectives:
+        table.add_column(name, justify="right")
+    table.add_column("epochs", justify="right")
+    for axis in axes:
+        table.add_column(axis, overflow="ellipsis", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for trial in trials:
+        figures = [_number(trial.best.get(name, math.nan)) for name in plan.settings.objectives]
+        words = [choices(trial).get(axis, "") for axis in axes]
+        total = trial.config["training"]["epochs"]
+        note = trial.label or (trial.reason if trial.status == "failed" else "")
+        table.add_row(
+            str(trial.number), _MARKS[trial.status], *figures, f"{len(trial.history)}/{total}", *words, note
+        )
+    return table
+
+
+def confirmation_table(
+    plan: SearchPlan, confirmed: Sequence[Confirmed], trivial: Mapping[str, Mapping[str, float]]
+) -> Table:
+    """Every candidate on every objective, validation and test: mean over seeds ± standard deviation."""
+    metrics = [name.removeprefix("val/") for name in plan.settings.objectives]
+    seeds = len(confirmed[0].runs)
+    table = Table(
+        title=f"Confirmed on {seeds} fresh seeds, mean ± standard deviation",
+        title_justify="left", header_style="bold", box=None, pad_edge=False,
+    )  # fmt: skip
+    table.add_column("")
+    for split in ("val", "test"):
+        for metric in metrics:
+            table.add_column(f"{split}/{metric}", justify="right")
+    for one in confirmed:
+        cells = [
+            f"{_number(one.mean(metric, split))} ± {_number(one.spread(metric, split))}"
+            for split in ("val", "test")
+            for metric in metrics
+        ]
+        table.add_row(f"{one.name} (baseline)" if one.baseline else one.name, *cells)
+    cells = [_number(trivial[split].get(metric, math.nan)) for split in ("val", "test") for metric in metrics]
+    table.add_row("constant prediction", *cells, style="dim")
+    return table
+
+
+def verdict_lines(plan: SearchPlan, winner: Confirmed, better: Confirmed) -> list[str]:
+    """What the confirmation says of the winner against the better baseline, and how sure that is."""
+    lines = []
+    for name in plan.settings.objectives:
+        metric = name.removeprefix("val/")
+        for split in ("val", "test"):
+            difference = paired_difference(winner, better, metric, split)
+            bounds = interval(difference)
+            each = ", ".join(f"{value:+.3f}" for value in difference)
+            words = f"{split}/{metric}: {winner.name} − {better.name} = {difference.mean():+.3f} (by seed: {each})"
+            if bounds is not None:
+                tied = ", tied" if bounds[0] <= 0 <= bounds[1] else ""
+                words += f", 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}]{tied}"
+            lines.append(words)
+    seeds = len(winner.runs)
+    if seeds < ENOUGH_SEEDS:
+        lines.append(
+            f"{seeds} seeds show values, they settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond this search"
+        )
+    return lines
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"

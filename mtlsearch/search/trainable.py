@@ -1,0 +1,59 @@
+"""What runs in a trial: the training loop, reporting each epoch. The same code for every executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlsearch.errors import InputError
+from mtlsearch.training import environment
+from mtlsearch.training.checkpoint import BEST, LAST, load_weights
+from mtlsearch.training.loop import TrainingDiverged
+from mtlsearch.training.recipes import parse_run_config
+from mtlsearch.training.run import run_training
+
+Send = Callable[[dict[str, Any]], None]
+"""hands a result to the executor: an epoch's row, {"test": …} at the end, or {"failure": …}"""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial, as it travels to the process that trains it."""
+
+    number: int
+    config: dict[str, Any]
+    directory: str
+    threads: int
+    objective: tuple[str, str]
+    score_test: bool = False
+    """score the best epoch's weights on the test split when training is over"""
+    exempt: bool = False
+    """never stopped early: a baseline, against which the rest is measured"""
+
+
+def run_trial(job: TrialJob, send: Send) -> None:
+    """Trains `job`; a diverged or otherwise failed training is sent as a failure with its reason."""
+    folder = Path(job.directory)
+    try:
+        config = parse_run_config(job.config, f"trial {job.number}")
+        environment.set_threads(job.threads)
+        here = environment.describe()
+
+        def report(row: dict[str, float]) -> None:
+            send({**row, "environment": here} if row["epoch"] == 1 else dict(row))
+
+        run = run_training(
+            config, directory=folder, report=report, threads=job.threads, objective=job.objective
+        )
+        if job.score_test:
+            model = run.result.model
+            model.load_state_dict(load_weights(folder / BEST).tensors)
+            model.eval()
+            send({"test": run.problem.evaluate(model, "test")})
+        (folder / LAST).unlink(missing_ok=True)
+    except (TrainingDiverged, InputError) as failure:
+        send({"failure": str(failure)})
+    except Exception as failure:  # whatever a model may do, the study goes on and says what happened
+        send({"failure": f"{type(failure).__name__}: {failure}"})

@@ -1,0 +1,87 @@
+"""Where MLflow keeps runs: by default one sqlite file in the working folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from mtlsearch.errors import InputError
+from mtlsearch.tracking.names import EXPERIMENT
+
+
+def resolve_uri(uri: str | None) -> str:
+    """The tracking URI that is meant: the option, else MLFLOW_TRACKING_URI, else sqlite in the working folder.
+
+    A relative sqlite path is made absolute, so that it names the same file from every process and folder.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{Path(uri[len('sqlite:///') :]).absolute()}"
+    return uri
+
+
+def open_store(uri: str) -> tuple[MlflowClient, str]:
+    """A client, and the id of our experiment, database and experiment made if need be.
+
+    Two processes that open a fresh database at once race in its migrations, so a lock file lets one do it.
+
+    Raises:
+        InputError: the store cannot be opened.
+    """
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        if not uri.startswith("sqlite:///"):
+            client = MlflowClient(uri)
+            return client, _experiment(client, None)
+        path = Path(uri[len("sqlite:///") :])
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            client = MlflowClient(uri)
+            return client, _experiment(client, path.parent / "mlartifacts")
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"MLflow store {uri} cannot be opened ({reason}); give --tracking-uri") from None
+
+
+def _experiment(client: MlflowClient, artifacts: Path | None) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifacts.as_uri() if artifacts else None))
+    except MlflowException:  # someone else made it in between, on a server
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` reads like an MLflow run id rather than a path."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def fetch_artifact(uri: str, run_id: str, name: str) -> Path:
+    """A local copy of a run's artifact.
+
+    Raises:
+        InputError: the store has no such run, or the run no such artifact.
+    """
+    client, _ = open_store(uri)
+    try:
+        return Path(client.download_artifacts(run_id, name, tempfile.mkdtemp(prefix="mtlsearch-")))
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"run {run_id} in {uri} has no {name} ({reason}); is this the right store?") from None
+
+
+def browse_command(uri: str) -> str:
+    """What to type to look at the runs."""
+    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"open {uri}"
