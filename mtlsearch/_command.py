@@ -1,0 +1,67 @@
+"""What every command shares: a clear word where the extra is missing, one line for a user's mistake, exit status 2."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+#: modules of the `search` extra that every command needs
+_NEEDED = ("typer", "rich", "pydantic", "yaml", "ray", "optuna", "mlflow", "timm", "cv2", "numba", "safetensors")
+
+
+def extra_installed() -> bool:
+    """Whether the command modules can import what they declare their options with."""
+    return not _missing()
+
+
+def _missing() -> list[str]:
+    return [module for module in _NEEDED if find_spec(module) is None]
+
+
+def run(name: str, main: Callable[..., None]) -> None:
+    """Runs `main` as the command `python -m mtlsearch.<name>`."""
+    if missing := _missing():
+        _fail(
+            f"python -m mtlsearch.{name} needs {', '.join(missing)}, which the base install leaves out; "
+            "install them with: pip install 'mtlsearch[search]'"
+        )
+    import typer
+
+    from mtlsearch.errors import InputError
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(main)
+    try:
+        app(prog_name=f"python -m mtlsearch.{name}")
+    except InputError as error:
+        _fail(str(error))
+    except ImportError as error:
+        if ".so" not in str(error):
+            raise
+        _fail(f"{error}; OpenCV needs system libraries here: apt-get install libgl1 libglib2.0-0")
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; nothing finished is lost, free or choose another place and try again")
+
+
+def python() -> str:
+    """How to call this Python from another shell and folder."""
+    found = shutil.which("python")
+    same = found is not None and Path(found).absolute() == Path(sys.executable).absolute()
+    return "python" if same else shlex.quote(sys.executable)
+
+
+def command(name: str, *arguments: object) -> str:
+    """A command line of ours that works as printed."""
+    return " ".join([python(), "-m", f"mtlsearch.{name}", *(shlex.quote(str(argument)) for argument in arguments)])
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

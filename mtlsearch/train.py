@@ -1,0 +1,81 @@
+"""python -m mtlsearch.train: train one run config, or a published recipe by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from mtlsearch import _command
+
+if _command.extra_installed():
+    from typer import Exit, Option
+
+
+def main(
+    config: Annotated[str, Option(help="name of a recipe, or the path of a YAML file (best.yaml too)")] = "quick",
+    set_: Annotated[list[str], Option("--set", help="override a key: key.sub=value")] = [],  # noqa: B006
+    output: Annotated[
+        Path | None, Option(help="folder of the run; one with a last.pt is continued (default: under results/)")
+    ] = None,
+    threads: Annotated[int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")] = None,
+    tracking_uri: Annotated[
+        str | None, Option(help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
+    ] = None,
+) -> None:
+    """Train one run config and keep its best weights, its record and its metrics.
+
+    \b
+    Examples:
+      python -m mtlsearch.train
+      python -m mtlsearch.train --config kim2023 --set data.image_size=120 --set training.epochs=10
+      python -m mtlsearch.train --config results/STUDY/best.yaml --set seed=1
+    """
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from mtlsearch.tracking import Tracker, resolve_uri
+    from mtlsearch.tracking.names import environment_tags
+    from mtlsearch.training import TrainingDiverged, load_run_config, run_training
+    from mtlsearch.training.progress import epoch_line, progressing
+
+    console = Console()
+    run_config = load_run_config(config, set_)
+    folder = output or Path("results") / f"train-{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = resolve_uri(tracking_uri)
+    tracker = Tracker(uri, console.print)
+    tracked = tracker.start_run(folder.name, {"kind": "training", "seed": run_config.seed})
+    tracked.log_parameters(run_config.tree())
+
+    def report(row: dict[str, float]) -> None:
+        console.print(epoch_line(row, run_config.training.epochs), highlight=False, soft_wrap=True)
+        tracked.log_row(row, step=int(row["epoch"]))
+
+    status = "FAILED"
+    try:
+        with progressing(console, "preparing data") as progress:
+            run = run_training(run_config, directory=folder, report=report, progress=progress, threads=threads)
+        tracked.set_tags(environment_tags(run.record.environment))
+        for name in ("record.yaml", "best.safetensors"):
+            tracked.log_file(folder / name)
+        status = "FINISHED"
+    except TrainingDiverged as failure:
+        console.print(f"\ntraining stopped: {failure}", soft_wrap=True, highlight=False)
+        raise Exit(1) from None
+    finally:
+        tracked.end(status)
+        tracker.close()
+    trivial = run.problem.trivial_metrics("val")
+    console.print(f"\nbest epoch {int(run.result.best['epoch'])}; predicting a constant in brackets:")
+    for metric, value in run.result.best.items():
+        if metric.startswith("val/"):
+            console.print(f"  {metric:<16} {value:8.3f}  ({trivial.get(metric[4:], float('nan')):.3f})", highlight=False)
+    console.print(f"\nEverything is in {folder.absolute()}. Next:", soft_wrap=True, highlight=False)
+    checkpoint = folder.absolute() / "best.safetensors"
+    console.print(f"  {_command.command('evaluate', checkpoint)}", soft_wrap=True, highlight=False)
+    console.print(f"  {_command.command('reproduce', folder.absolute() / 'record.yaml')}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    _command.run("train", main)

@@ -1,0 +1,85 @@
+"""python -m mtlsearch.tune: search a space, confirm the winner beside its baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from mtlsearch import _command
+
+if _command.extra_installed():
+    from typer import Exit, Option
+
+
+def main(
+    space: Annotated[str, Option(help="name of a shipped space, or the path of a YAML file")] = "quick",
+    set_: Annotated[list[str], Option("--set", help="override a key of the run config: key.sub=value")] = [],  # noqa: B006
+    num_samples: Annotated[int | None, Option(min=1, help="number of trials (default: the space's)")] = None,
+    confirm_seeds: Annotated[int | None, Option(min=0, help="fresh seeds for the confirmation; 0 skips it")] = None,
+    seed: Annotated[int | None, Option(min=0, help="seed of the sampler")] = None,
+    results: Annotated[Path, Option(help="folder that gets a folder for this study")] = Path("results"),
+    name: Annotated[str | None, Option(help="name of the study (default: space and time)")] = None,
+    tracking_uri: Annotated[
+        str | None, Option(help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
+    ] = None,
+    address: Annotated[
+        str | None, Option(help="Ray to use: 'local' or an address (default: RAY_ADDRESS, else local)")
+    ] = None,
+    cpus_per_trial: Annotated[int | None, Option(min=1, help="CPUs and torch threads of a trial")] = None,
+    max_concurrent_trials: Annotated[int | None, Option(min=1, help="trials at one time")] = None,
+) -> None:
+    """Search a space of run configs and confirm the winner beside its baselines on fresh seeds.
+
+    \b
+    Examples:
+      python -m mtlsearch.tune
+      python -m mtlsearch.tune --space kim2023 --num-samples 64
+      python -m mtlsearch.tune --space my_space.yaml --set training.epochs=20 --results /data/studies
+    """
+    import os
+
+    from rich.console import Console
+
+    from mtlsearch.search import load_plan, run_search
+    from mtlsearch.tracking import browse_command, resolve_uri
+
+    search: dict[str, object] = {}
+    if num_samples is not None:
+        search["num_samples"] = num_samples
+    if confirm_seeds is not None:
+        search["confirm"] = {"seeds": confirm_seeds}
+    if seed is not None:
+        search["seed"] = seed
+    console = Console()
+    uri = resolve_uri(tracking_uri)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    console.print(f"ray:     {address}", highlight=False, soft_wrap=True)
+    outcome = run_search(
+        load_plan(space, set_, search),
+        results=results,
+        tracking_uri=uri,
+        name=name,
+        address=address,
+        cpus_per_trial=cpus_per_trial,
+        concurrent=max_concurrent_trials,
+        console=console,
+    )
+    folder = outcome.study.folder.absolute()
+    if outcome.interrupted:
+        console.print(f"\nInterrupted. What had finished is kept in {folder}", soft_wrap=True, highlight=False)
+        raise Exit(130)
+    if outcome.winner is None:
+        failures = [trial.reason for trial in outcome.study.trials.values() if trial.status == "failed"]
+        console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
+        raise Exit(1)
+    console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True, highlight=False)
+    for what, line in (
+        ("browse the runs", f"{_command.python()} -m {browse_command(uri)}"),
+        ("repeat the winner", _command.command("reproduce", folder / "best.yaml")),
+        ("score its weights", _command.command("evaluate", folder / "winner.safetensors")),
+    ):
+        console.print(f"  {what + ':':<18} {line}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    _command.run("tune", main)
