@@ -1,0 +1,260 @@
+"""The rows engine: one trunk backward a task into preallocated rows, one Gramian, one combination.
+
+Cost: T backwards (a forward is the caller's) and two passes over T·P numbers. Memory: the rows, T·P.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .gramian import full_precision, gramian, weighted_rows
+from .graph import ParameterSets
+
+# Rows start at multiples of this many elements for each parameter (64 bytes in float32), so that vectorised kernels
+# take the views as well as they take a tensor of its own. The padding stays zero.
+_ALIGN = 16
+
+
+class RowsEngine:
+    """Accumulates per-task gradients and writes their combination to `.grad`.
+
+    Shared parameters live in rows; gradients of the others are kept as autograd gave them and are added to `.grad`
+    as plain backward would.
+    """
+
+    def __init__(self, shared: Iterable[Tensor] | nn.Module | None = None) -> None:
+        self.sets = ParameterSets(shared)
+        self._blocks: list[_Block] = []
+        self._key: tuple[object, ...] | None = None
+        self._rowed: set[Tensor] = set()
+        self._capacity = 0
+        # Task -> parameter -> gradient, for parameters that are not shared, or not yet known to be.
+        self._held: dict[int, dict[Tensor, Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        # Buffers are work space: a copy or a pickle starts without them (the optimizer refuses while rows wait).
+        return {"sets": self.sets}
+
+    def __setstate__(self, state: Mapping[str, ParameterSets]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.sets = state["sets"]
+
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        """The tasks that have gradients waiting, in order."""
+        return tuple(sorted(self._held))
+
+    def clear(self) -> None:
+        """Forget the gradients that wait. The rows' memory is kept for the next step."""
+        self._held.clear()
+
+    def accumulate(self, task: int, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> None:
+        """Backward of one task's loss; its gradients are added to what the task already has."""
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+        self.sets.observe(task, parameters, gradients)
+        again = task in self._held
+        held = self._held.setdefault(task, {})
+        by_parameter = {p: g for p, g in zip(parameters, gradients) if g is not None}
+        for block in self._blocks:
+            if task < self._capacity:
+                block.put(task, [by_parameter.pop(p, None) for p in block.parameters], again)
+        _hold(held, by_parameter)
+        self._arrange(parameters)
+
+    def gramian(self) -> Tensor:
+        """(K, K) float64 over the shared parameters, for the K tasks that have gradients."""
+        tasks = list(self.tasks)
+        total = sum((gramian(block.rows).to(self._blocks[0].rows.device) for block in self._blocks[1:]),
+                    start=gramian(self._blocks[0].rows))
+        return total if len(tasks) == len(total) else total[tasks][:, tasks]
+
+    @property
+    def has_shared(self) -> bool:
+        """Whether any parameter is shared."""
+        return bool(self._blocks)
+
+    def jacobian(self) -> Tensor:
+        """(K, P): the rows as one matrix on one device, for strategies that need them."""
+        rows = [block.rows[list(self.tasks)] for block in self._blocks]
+        if len(rows) == 1:
+            return rows[0]
+        dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else torch.float32
+        return torch.cat([row.to(rows[0].device, dtype) for row in rows], dim=1)
+
+    @torch.no_grad()
+    def write_weighted(self, weights: Tensor) -> None:
+        """Add Σ_k weights[k]·row_k to `.grad` of the shared parameters, and the held gradients to the others'."""
+        for block in self._blocks:
+            with full_precision(block.rows.device):
+                block.write(weighted_rows(block.rows, self.tasks, weights), self._reached_now(block))
+        self._write_held()
+
+    @torch.no_grad()
+    def write_vector(self, gradient: Tensor) -> None:
+        """Add a combined gradient (P,), laid out as `jacobian()`, to `.grad`; and the held gradients."""
+        widths = [block.rows.shape[1] for block in self._blocks]
+        for block, part in zip(self._blocks, gradient.split(widths)):
+            # A copy: a strategy may return a tensor of its own, and `.grad` must not alias it.
+            own = part.to(block.rows.device, block.rows.dtype, copy=True)
+            block.write(own, self._reached_now(block))
+        self._write_held()
+
+    def _reached_now(self, block: _Block) -> list[bool]:
+        return [any(block.reached[task][i] for task in self.tasks) for i in range(len(block.parameters))]
+
+    def _write_held(self) -> None:
+        existing, added = [], []
+        adopted: set[int] = set()
+        for task in self.tasks:
+            for parameter, gradient in self._held[task].items():
+                if parameter.grad is None:
+                    parameter.grad = _own(parameter, gradient, adopted)
+                else:
+                    existing.append(parameter.grad)
+                    added.append(gradient)
+        _add(existing, added)
+
+    def _arrange(self, parameters: Sequence[Tensor]) -> None:
+        """Make room for what has become shared, or for more tasks, and move held gradients of it into rows."""
+        capacity = max(self._capacity, max(self._held) + 1)
+        key = (self.sets.version, capacity, *map(id, parameters))
+        if key == self._key:
+            return
+        self._key = key
+        shared = self.sets.shared(parameters)
+        if capacity == self._capacity and set(shared) == self._rowed:
+            return
+        old = self._blocks
+        groups: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
+        for parameter in shared:
+            if not parameter.is_floating_point():
+                raise TypeError(
+                    f"shared parameters must be real floating-point numbers, but one has dtype {parameter.dtype}; "
+                    "leave it out with shared=…"
+                )
+            # Half-precision gradients are accumulated in float32.
+            dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+            groups[parameter.device, dtype].append(parameter)
+        self._blocks = [_Block(members, capacity, *where) for where, members in groups.items()]
+        self._capacity, self._rowed = capacity, set(shared)
+        for task in self.tasks:
+            kept = {p: g for block in old for p, g in block.take(task).items()}
+            _hold(kept, self._held[task])
+            for block in self._blocks:
+                block.put(task, [kept.pop(p, None) for p in block.parameters], again=False)
+            self._held[task] = kept
+
+
+class _Block:
+    """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient in them."""
+
+    def __init__(self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.parameters = parameters
+        self._offsets = [0]
+        for parameter in parameters:
+            self._offsets.append(self._offsets[-1] + -(-parameter.numel() // _ALIGN) * _ALIGN)
+        self.rows = torch.zeros(tasks, self._offsets[-1], device=device, dtype=dtype)
+        self._views = [self._split(row) for row in self.rows]
+        self.reached = [[False] * len(parameters) for _ in range(tasks)]
+
+    def _split(self, row: Tensor) -> list[Tensor]:
+        """Views of a row in the parameters' shapes and, where they are dense, memory layouts, as `.grad` has them."""
+        return [
+            row.as_strided(p.shape, _grad_strides(p), row.storage_offset() + offset)
+            for p, offset in zip(self.parameters, self._offsets)
+        ]
+
+    @torch.no_grad()
+    def put(self, task: int, gradients: list[Tensor | None], again: bool) -> None:
+        """Write one task's gradients (None: not reached, a zero) into its row, or add them to it."""
+        views, reached = self._views[task], [gradient is not None for gradient in gradients]
+        pairs = [(view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None]
+        if again:
+            _add([view for view, _ in pairs], [gradient for _, gradient in pairs])
+            self.reached[task] = [before or now for before, now in zip(self.reached[task], reached)]
+            return
+        if pairs:
+            torch._foreach_copy_([view for view, _ in pairs], [gradient for _, gradient in pairs])
+        if missing := [view for view, gradient in zip(views, gradients) if gradient is None]:
+            torch._foreach_zero_(missing)
+        self.reached[task] = reached
+
+    def take(self, task: int) -> dict[Tensor, Tensor]:
+        """The gradients in a task's row, by parameter; empty for a task beyond this block's rows."""
+        if task >= len(self.rows):
+            return {}
+        return {p: v for p, v, r in zip(self.parameters, self._views[task], self.reached[task]) if r}
+
+    def write(self, combined: Tensor, reached: list[bool]) -> None:
+        """Add a combined row (P,), which the gradients may keep as their memory, to the parameters' `.grad`."""
+        existing, added = [], []
+        for parameter, view, now in zip(self.parameters, self._split(combined), reached):
+            if not now:
+                continue  # unused in this step: `.grad` stays as it is, None included
+            if parameter.grad is None:
+                parameter.grad = view.to(parameter.dtype)
+            else:
+                existing.append(parameter.grad)
+                added.append(view)
+        _add(existing, added)
+
+
+@torch.no_grad()
+def _hold(held: dict[Tensor, Tensor], gradients: Mapping[Tensor, Tensor]) -> None:
+    """Add gradients to held ones. Out of place: what autograd returned may be shared with someone."""
+    for parameter, gradient in gradients.items():
+        held[parameter] = held[parameter] + gradient if parameter in held else gradient
+
+
+def _add(existing: list[Tensor], added: list[Tensor]) -> None:
+    if any(tensor.is_sparse for tensor in (*existing, *added)):
+        for tensor, more in zip(existing, added):
+            tensor.add_(more)
+    elif existing:
+        torch._foreach_add_(existing, added)
+
+
+def _own(parameter: Tensor, gradient: Tensor, adopted: set[int]) -> Tensor:
+    """The gradient itself where nobody else can hold its memory, in the layout `.grad` has; a copy otherwise.
+
+    As autograd does when it fills `.grad`: a gradient may be an expanded scalar, or one tensor that reaches two
+    parameters, or one that a custom function keeps.
+    """
+    if gradient.is_sparse:
+        return gradient.clone()
+    memory = gradient.untyped_storage()
+    alone = (
+        gradient._use_count() == 1
+        and memory.nbytes() == gradient.numel() * gradient.element_size()
+        and gradient.stride() == _grad_strides(parameter)
+        and memory.data_ptr() not in adopted
+    )
+    adopted.add(memory.data_ptr())
+    if alone:
+        return gradient
+    return torch.empty_strided(
+        parameter.shape, _grad_strides(parameter), dtype=gradient.dtype, device=gradient.device
+    ).copy_(gradient)
+
+
+def _grad_strides(parameter: Tensor) -> tuple[int, ...]:
+    """The strides that autograd gives a `.grad`: the parameter's if it is dense, else contiguous ones."""
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(parameter.stride(), parameter.shape) if n > 1):
+        if stride != expected:
+            return torch.empty(parameter.shape, device="meta").stride()
+        expected *= size
+    return parameter.stride()
+
+
+def _strided(gradient: Tensor) -> Tensor:
+    if gradient.layout != torch.strided:
+        raise TypeError(
+            "a shared parameter has a sparse gradient, which cannot be combined with others; use "
+            "nn.Embedding(sparse=False), or leave the parameter out with shared=…"
+        )
+    return gradient
