@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-# Columns in one float32 product. Short enough that its rounding (about 3e-7 relative) vanishes beside 1e-5, long
-# enough that the batched product runs at memory speed.
+# Columns in one float32 product. Short enough that its rounding (about 3e-7 relative) vanishes beside 1e-5,
+# long enough that the batched product runs at memory speed.
 _BLOCK = 1024
-# Columns cast to float64 at a time where float32 products cannot be trusted; bounds the temporary to T·2²⁰·8 bytes.
+# Columns cast to float64 at a time where float32 products cannot be trusted; bounds the temporary to
+# T·2²⁰·8 bytes.
 _CAST_BLOCK = 1 << 20
 
 
@@ -41,15 +42,17 @@ def gramian(rows: Tensor) -> Tensor:
         blocks = rows[:, :whole].view(tasks, -1, _BLOCK).transpose(0, 1)
         rest = rows[:, whole:]
         # The sum over blocks is taken in float64 of float32 products.
-        return torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64) + (rest @ rest.T).double()
+        return (
+            torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64) + (rest @ rest.T).double()
+        )
 
 
 @torch.no_grad()
 def weighted_rows(rows: Tensor, tasks: Sequence[int], weights: Tensor) -> Tensor:
     """Σ_k weights[k]·rows[tasks[k]]: rows (T, P), weights (K,) -> new (P,) of the rows' dtype.
 
-    Element-wise, so that no reduced-precision matrix product can come in, and without reading `weights` on the
-    host.
+    Element-wise, so that no reduced-precision matrix product can come in, and without reading `weights` on
+    the host.
     """
     weights = weights.to(rows.device, rows.dtype)
     total = rows[tasks[0]] * weights[0]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# The autograd node of a torch.compile'd region (AOTAutograd). It reaches every parameter of the region from every
-# output, and gives zeros where there is no dependence.
+# The autograd node of a torch.compile'd region (AOTAutograd). It reaches every parameter of the region from
+# every output, and gives zeros where there is no dependence.
 _COMPILED_NODE = "CompiledFunctionBackward"
 
 
@@ -52,9 +53,9 @@ class ParameterSets:
     def observe(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
         """Record which of `parameters` the task's loss reaches: those with a gradient.
 
-        Behind a compiled module a gradient of zeros means "not reached" when the task is first seen, and for as
-        long as no task is known to reach the parameter (a branch scaled by zero at initialisation). These looks
-        wait for the device; there are none once every parameter is settled.
+        Behind a compiled module a gradient of zeros means "not reached". The first steps look at the
+        values, which waits for the device, until every parameter is known to be reached by some task; then
+        what was seen stands.
         """
         if self.given:
             self._patterns.setdefault(task, [])
@@ -62,7 +63,7 @@ class ParameterSets:
         pattern = [gradient is not None for gradient in gradients]
         if self._patterns.get(task) == pattern and (task not in self._compiled or task in self._settled):
             return
-        first, settled = task not in self._patterns, True
+        settled = True
         self._patterns[task] = pattern
         for parameter, gradient in zip(parameters, gradients):
             known = self._reached.get(parameter, 0)
@@ -70,8 +71,6 @@ class ParameterSets:
                 continue
             if task in self._compiled and not gradient.count_nonzero():
                 settled = settled and known != 0
-                continue
-            if task in self._compiled and known and not first:
                 continue
             self._reached[parameter] = known | (1 << task)
             self.version += 1
@@ -115,3 +114,24 @@ def walk(loss: Tensor) -> tuple[set[Tensor], bool]:
         compiled = compiled or node.name() == _COMPILED_NODE
         pending.extend(following for following, _ in node.next_functions)
     return leaves, compiled
+
+
+def check_reach(task: str, leaves: set[Tensor], parameters: Sequence[Tensor]) -> None:
+    """Raise when a loss reaches no parameter of the optimizer; warn when it reaches others, which get no
+    gradient.
+    """
+    outside = leaves.difference(parameters)
+    if len(outside) == len(leaves):
+        raise ValueError(
+            f"the loss of task {task!r} reaches no parameter of this optimizer; was it computed by another "
+            "model, or "
+            "is part of the graph detached?"
+        )
+    if outside:
+        warnings.warn(
+            f"the loss of task {task!r} reaches {len(outside)} parameters that this optimizer does not "
+            "hold; they get "
+            "no gradient. Give them to the wrapped optimizer (add_param_group), or freeze them with "
+            "requires_grad_(False)",
+            stacklevel=4,
+        )

@@ -2,9 +2,11 @@
 
     @dataclass(eq=False)
     class CAGrad(GramianStrategy):
-        c: float = hyperparameter(0.5, ge=0, lt=1, search={"uniform": (0.1, 0.9)}, description="radius of the ball")
+        c: float = hyperparameter(0.5, ge=0, lt=1, search={"uniform": (0.1, 0.9)}, description="radius of
+        the ball")
 
-Construction validates them; `StrategyInfo.hyperparameters` lists them for a config layer to build its schema from.
+Construction validates them; `StrategyInfo.hyperparameters` lists them for a config layer to build its
+schema from.
 """
 
 from __future__ import annotations
@@ -19,16 +21,21 @@ from types import MappingProxyType
 from typing import Any
 
 _KEY = "hyperparameter"
-_BOUNDS = {"ge": (">=", operator.ge), "gt": (">", operator.gt), "le": ("<=", operator.le), "lt": ("<", operator.lt)}
+_BOUNDS: dict[str, tuple[str, Any]] = {
+    "ge": (">=", operator.ge),
+    "gt": (">", operator.gt),
+    "le": ("<=", operator.le),
+    "lt": ("<", operator.lt),
+}
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
     """One hyperparameter: its type, default, bounds (pydantic's names) and default search range.
 
-    `search` is a distribution in Ray Tune's names, e.g. {"loguniform": (1e-3, 1.0)}, or None where a search over
-    it makes no sense. For sequences and mappings the bounds hold for each element. None is a valid value where it
-    is the default.
+    `search` is a distribution in Ray Tune's names, e.g. {"loguniform": (1e-3, 1.0)}, or None where a search
+    over it makes no sense. For sequences and mappings the bounds hold for each element. None is a valid
+    value where it is the default.
     """
 
     name: str
@@ -55,10 +62,14 @@ class Hyperparameter:
                 raise ValueError(self._message(strategy, value, f"a {self.type.__name__}"))
             return
         for element in _elements(value):
-            wrong = isinstance(element, bool) or not isinstance(element, int if self.type is int else (int, float))
+            wrong = isinstance(element, bool) or not isinstance(
+                element, int if self.type is int else (int, float)
+            )
             if wrong or not math.isfinite(typing.cast(float, element)):
                 kind = "an int" if self.type is int else "a finite number"
-                raise ValueError(self._message(strategy, value, kind + ("" if element is value else " in each place")))
+                raise ValueError(
+                    self._message(strategy, value, kind + ("" if element is value else " in each place"))
+                )
             for key, bound in self.bounds.items():
                 if not _BOUNDS[key][1](element, bound):
                     raise ValueError(self._message(strategy, value, f"{_BOUNDS[key][0]} {bound:g}"))

@@ -1,4 +1,6 @@
-"""Every strategy by name. A new one is a file in strategies/ with an `INFO` record, and a line in `_NAMES`."""
+"""Every strategy by name. A new one is a file in strategies/ with an `INFO` record, and a line in
+`_NAMES`.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,9 @@ class Paper:
 class StrategyInfo:
     """What a strategy is and needs, for tests, documentation and config layers.
 
-    scale_equivariant: combine(c·J) = c·combine(J) for every c > 0. permutation_equivariant: the result does not
-    depend on the order of the tasks (for random strategies: not even draw by draw). samples: how many independent
-    samples of each gradient a step needs.
+    scale_equivariant: combine(c·J) = c·combine(J) for every c > 0. permutation_equivariant: the result does
+    not depend on the order of the tasks (for random strategies: not even draw by draw). samples: how many
+    independent samples of each gradient a step needs.
     """
 
     strategy: type[Strategy]
@@ -80,7 +82,9 @@ def strategy_info(name: str) -> StrategyInfo:
 
 
 def get_strategy(name: str, **hyperparameters: Any) -> Strategy:
-    """A new strategy. Raises ValueError for an unknown name or hyperparameter and for a value out of range."""
+    """A new strategy. Raises ValueError for an unknown name or hyperparameter and for a value out of
+    range.
+    """
     info = strategy_info(name)
     allowed = [hyperparameter.name for hyperparameter in info.hyperparameters]
     for given in hyperparameters:
@@ -104,7 +108,9 @@ def as_strategy(strategy: str | Strategy | Callable[[Tensor], Tensor]) -> Strate
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> str:
-    """The message for a name that is not among the allowed ones, with the nearest one if there is one near."""
+    """The message for a name that is not among the allowed ones, with the nearest one if there is one
+    near.
+    """
     names = sorted(allowed)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else ""

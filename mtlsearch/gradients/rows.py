@@ -1,47 +1,39 @@
-"""The rows engine: one trunk backward a task into preallocated rows, one Gramian, one combination.
+"""Task gradients in preallocated rows: filled task by task, read once for the Gramian and once to combine.
 
-Cost: T backwards (a forward is the caller's) and two passes over T·P numbers. Memory: the rows, T·P.
+Two passes over T·P numbers; T·P numbers of memory, kept from step to step.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .gramian import full_precision, gramian, weighted_rows
 from .graph import ParameterSets
 
-# Rows start at multiples of this many elements for each parameter (64 bytes in float32), so that vectorised kernels
-# take the views as well as they take a tensor of its own. The padding stays zero.
+# Rows start at multiples of this many elements for each parameter (64 bytes in float32), so that vectorised
+# kernels take the views as well as they take a tensor of its own. The padding stays zero.
 _ALIGN = 16
 
 
-class RowsEngine:
+class TaskRows:
     """Accumulates per-task gradients and writes their combination to `.grad`.
 
-    Shared parameters live in rows; gradients of the others are kept as autograd gave them and are added to `.grad`
-    as plain backward would.
+    Gradients of shared parameters live in rows; those of the others are kept as autograd gave them and are
+    added to `.grad` as plain backward would.
     """
 
-    def __init__(self, shared: Iterable[Tensor] | nn.Module | None = None) -> None:
-        self.sets = ParameterSets(shared)
+    def __init__(self, sets: ParameterSets) -> None:
+        self._sets = sets
         self._blocks: list[_Block] = []
         self._key: tuple[object, ...] | None = None
-        self._rowed: set[Tensor] = set()
         self._capacity = 0
         # Task -> parameter -> gradient, for parameters that are not shared, or not yet known to be.
         self._held: dict[int, dict[Tensor, Tensor]] = {}
-
-    def __getstate__(self) -> dict[str, object]:
-        # Buffers are work space: a copy or a pickle starts without them (the optimizer refuses while rows wait).
-        return {"sets": self.sets}
-
-    def __setstate__(self, state: Mapping[str, ParameterSets]) -> None:
-        self.__init__()  # type: ignore[misc]
-        self.sets = state["sets"]
+        self.shared: set[Tensor] = set()
 
     @property
     def tasks(self) -> tuple[int, ...]:
@@ -52,30 +44,26 @@ class RowsEngine:
         """Forget the gradients that wait. The rows' memory is kept for the next step."""
         self._held.clear()
 
-    def accumulate(self, task: int, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> None:
-        """Backward of one task's loss; its gradients are added to what the task already has."""
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
-        self.sets.observe(task, parameters, gradients)
+    def add(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """Add one task's gradients (None: not reached) to what it already has."""
+        self._sets.observe(task, parameters, gradients)
         again = task in self._held
         held = self._held.setdefault(task, {})
-        by_parameter = {p: g for p, g in zip(parameters, gradients) if g is not None}
-        for block in self._blocks:
-            if task < self._capacity:
-                block.put(task, [by_parameter.pop(p, None) for p in block.parameters], again)
-        _hold(held, by_parameter)
+        fresh = {p: g for p, g in zip(parameters, gradients) if g is not None}
+        if task < self._capacity:
+            for block in self._blocks:
+                block.put(task, [fresh.pop(p, None) for p in block.parameters], again)
+        _hold(held, fresh)
         self._arrange(parameters)
 
     def gramian(self) -> Tensor:
         """(K, K) float64 over the shared parameters, for the K tasks that have gradients."""
+        total, *others = [gramian(block.rows) for block in self._blocks]
+        for other in others:
+            total = total + other.to(total.device, non_blocking=True)
+        # Rows of tasks that take no part hold an earlier step's gradients: their entries are left out.
         tasks = list(self.tasks)
-        total = sum((gramian(block.rows).to(self._blocks[0].rows.device) for block in self._blocks[1:]),
-                    start=gramian(self._blocks[0].rows))
         return total if len(tasks) == len(total) else total[tasks][:, tasks]
-
-    @property
-    def has_shared(self) -> bool:
-        """Whether any parameter is shared."""
-        return bool(self._blocks)
 
     def jacobian(self) -> Tensor:
         """(K, P): the rows as one matrix on one device, for strategies that need them."""
@@ -87,7 +75,9 @@ class RowsEngine:
 
     @torch.no_grad()
     def write_weighted(self, weights: Tensor) -> None:
-        """Add Σ_k weights[k]·row_k to `.grad` of the shared parameters, and the held gradients to the others'."""
+        """Add Σ_k weights[k]·row_k to `.grad` of the shared parameters, and the held gradients to the
+        others'.
+        """
         for block in self._blocks:
             with full_precision(block.rows.device):
                 block.write(weighted_rows(block.rows, self.tasks, weights), self._reached_now(block))
@@ -108,39 +98,41 @@ class RowsEngine:
 
     def _write_held(self) -> None:
         existing, added = [], []
-        adopted: set[int] = set()
         for task in self.tasks:
             for parameter, gradient in self._held[task].items():
                 if parameter.grad is None:
-                    parameter.grad = _own(parameter, gradient, adopted)
+                    parameter.grad = _copied(parameter, gradient)
                 else:
                     existing.append(parameter.grad)
                     added.append(gradient)
         _add(existing, added)
 
     def _arrange(self, parameters: Sequence[Tensor]) -> None:
-        """Make room for what has become shared, or for more tasks, and move held gradients of it into rows."""
+        """Make room for what has become shared, or for more tasks, and move held gradients of it into
+        rows.
+        """
         capacity = max(self._capacity, max(self._held) + 1)
-        key = (self.sets.version, capacity, *map(id, parameters))
+        key = (self._sets.version, capacity, *map(id, parameters))
         if key == self._key:
             return
         self._key = key
-        shared = self.sets.shared(parameters)
-        if capacity == self._capacity and set(shared) == self._rowed:
+        shared = self._sets.shared(parameters)
+        if capacity == self._capacity and self.shared == set(shared):
             return
         old = self._blocks
         groups: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
         for parameter in shared:
             if not parameter.is_floating_point():
                 raise TypeError(
-                    f"shared parameters must be real floating-point numbers, but one has dtype {parameter.dtype}; "
+                    "shared parameters must be real floating-point numbers, but one has dtype "
+                    f"{parameter.dtype}; "
                     "leave it out with shared=…"
                 )
             # Half-precision gradients are accumulated in float32.
             dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
             groups[parameter.device, dtype].append(parameter)
         self._blocks = [_Block(members, capacity, *where) for where, members in groups.items()]
-        self._capacity, self._rowed = capacity, set(shared)
+        self._capacity, self.shared = capacity, set(shared)
         for task in self.tasks:
             kept = {p: g for block in old for p, g in block.take(task).items()}
             _hold(kept, self._held[task])
@@ -150,9 +142,13 @@ class RowsEngine:
 
 
 class _Block:
-    """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient in them."""
+    """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient in
+    them.
+    """
 
-    def __init__(self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.parameters = parameters
         self._offsets = [0]
         for parameter in parameters:
@@ -162,7 +158,9 @@ class _Block:
         self.reached = [[False] * len(parameters) for _ in range(tasks)]
 
     def _split(self, row: Tensor) -> list[Tensor]:
-        """Views of a row in the parameters' shapes and, where they are dense, memory layouts, as `.grad` has them."""
+        """Views of a row in the parameters' shapes and, where they are dense, memory layouts, as `.grad`
+        has them.
+        """
         return [
             row.as_strided(p.shape, _grad_strides(p), row.storage_offset() + offset)
             for p, offset in zip(self.parameters, self._offsets)
@@ -172,7 +170,9 @@ class _Block:
     def put(self, task: int, gradients: list[Tensor | None], again: bool) -> None:
         """Write one task's gradients (None: not reached, a zero) into its row, or add them to it."""
         views, reached = self._views[task], [gradient is not None for gradient in gradients]
-        pairs = [(view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None]
+        pairs = [
+            (view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None
+        ]
         if again:
             _add([view for view, _ in pairs], [gradient for _, gradient in pairs])
             self.reached[task] = [before or now for before, now in zip(self.reached[task], reached)]
@@ -190,7 +190,9 @@ class _Block:
         return {p: v for p, v, r in zip(self.parameters, self._views[task], self.reached[task]) if r}
 
     def write(self, combined: Tensor, reached: list[bool]) -> None:
-        """Add a combined row (P,), which the gradients may keep as their memory, to the parameters' `.grad`."""
+        """Add a combined row (P,), which the gradients may keep as their memory, to the parameters'
+        `.grad`.
+        """
         existing, added = [], []
         for parameter, view, now in zip(self.parameters, self._split(combined), reached):
             if not now:
@@ -218,26 +220,13 @@ def _add(existing: list[Tensor], added: list[Tensor]) -> None:
         torch._foreach_add_(existing, added)
 
 
-def _own(parameter: Tensor, gradient: Tensor, adopted: set[int]) -> Tensor:
-    """The gradient itself where nobody else can hold its memory, in the layout `.grad` has; a copy otherwise.
-
-    As autograd does when it fills `.grad`: a gradient may be an expanded scalar, or one tensor that reaches two
-    parameters, or one that a custom function keeps.
-    """
+def _copied(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """A copy in the layout of a `.grad`: what autograd returned may be an expanded scalar, one tensor for two
+    parameters, or one that a hook or a custom function keeps."""
     if gradient.is_sparse:
         return gradient.clone()
-    memory = gradient.untyped_storage()
-    alone = (
-        gradient._use_count() == 1
-        and memory.nbytes() == gradient.numel() * gradient.element_size()
-        and gradient.stride() == _grad_strides(parameter)
-        and memory.data_ptr() not in adopted
-    )
-    adopted.add(memory.data_ptr())
-    if alone:
-        return gradient
     return torch.empty_strided(
-        parameter.shape, _grad_strides(parameter), dtype=gradient.dtype, device=gradient.device
+        parameter.shape, _grad_strides(parameter), dtype=parameter.dtype, device=parameter.device
     ).copy_(gradient)
 
 

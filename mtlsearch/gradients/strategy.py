@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,15 +24,19 @@ Kind = Literal["gramian", "rows", "loss"]
 class Step:
     """What a strategy may know about the step besides gradients or losses.
 
-    index: how many combinations came before. seed: of the optimizer. names: all tasks known so far. tasks: the
-    positions in `names` of the tasks that take part now, in the order of the rows given; a strategy that keeps
-    state per task indexes it with these.
+    index: how many combinations came before. seed: of the optimizer. names: all tasks known so far. tasks:
+    the positions in `names` of the tasks that take part now, in the order of the rows given; a strategy
+    that keeps state per task indexes it with these.
     """
 
     index: int = 0
     seed: int = 0
     names: tuple[str, ...] = ()
     tasks: tuple[int, ...] = ()
+
+    def of(self, tasks: tuple[int, ...]) -> Step:
+        """This step, with these tasks taking part."""
+        return replace(self, tasks=tasks)
 
     def generator(self) -> torch.Generator:
         """A CPU generator keyed by (seed, index): the same on every rank and after a restart."""
@@ -55,11 +59,20 @@ class Strategy(ABC):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     needs_tasks: ClassVar[bool] = False
-    """True where the number of tasks must be known at construction (a strategy with parameters of its own)."""
+    """True where the number of tasks must be known at construction (a strategy with parameters of its
+    own).
+    """
+    stateful: ClassVar[bool] = False
+    """True where combining changes the strategy: it is then not called with gradients that are not finite."""
 
     def __post_init__(self) -> None:
         for hyperparameter in hyperparameters_of(type(self)):
             hyperparameter.check(self.name, getattr(self, hyperparameter.name))
+
+    @property
+    def label(self) -> str:
+        """What a state_dict knows the strategy by."""
+        return self.name
 
     def setup(self, tasks: Sequence[str], like: Tensor) -> None:  # noqa: B027 (a hook: most need none)
         """Called once with the declared task names and a model parameter whose device is to be used."""
@@ -75,7 +88,9 @@ class Strategy(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         if state:
-            raise ValueError(f"strategy {self.name!r} keeps no state, but was given state for {sorted(state)}")
+            raise ValueError(
+                f"strategy {self.name!r} keeps no state, but was given state for {sorted(state)}"
+            )
 
     @abstractmethod
     def combine(self, jacobian: Tensor, step: Step | None = None) -> Tensor:
@@ -86,7 +101,9 @@ class Strategy(ABC):
 
 
 class GramianStrategy(Strategy):
-    """A strategy that needs only the Gramian of the task gradients and answers with a weight for each task."""
+    """A strategy that needs only the Gramian of the task gradients and answers with a weight for each
+    task.
+    """
 
     kind: ClassVar[Kind] = "gramian"
 
@@ -130,7 +147,9 @@ class LossStrategy(Strategy):
 
     @abstractmethod
     def weigh(self, losses: Tensor, step: Step) -> Tensor:
-        """losses (K,) detached, of the tasks `step.tasks` -> weights (K,), which may depend on `parameters()`."""
+        """losses (K,) detached, of the tasks `step.tasks` -> weights (K,), which may depend on
+        `parameters()`.
+        """
 
     def penalty(self, tasks: Sequence[int]) -> Tensor | None:
         """A scalar that depends on `parameters()` only, added once a step for each task that takes part."""
@@ -148,11 +167,11 @@ class FunctionStrategy(RowStrategy):
     """Adapter: any callable jacobian (T, P) -> gradient (P,), a TorchJD `Aggregator` among them."""
 
     name: ClassVar[str] = "function"
+    stateful: ClassVar[bool] = True  # for all we know
     function: Callable[[Tensor], Tensor] = field(kw_only=True)
 
     @property
     def label(self) -> str:
-        """What tells one function from another in a state_dict."""
         of = self.function if hasattr(self.function, "__qualname__") else type(self.function)
         return f"{of.__module__}.{of.__qualname__}"
 
@@ -161,7 +180,8 @@ class FunctionStrategy(RowStrategy):
         if not isinstance(gradient, Tensor) or gradient.shape != jacobian.shape[1:]:
             got = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__
             raise ValueError(
-                f"strategy {self.label} must turn a jacobian (T, P) = {tuple(jacobian.shape)} into a gradient "
+                f"strategy {self.label} must turn a jacobian (T, P) = {tuple(jacobian.shape)} into a "
+                "gradient "
                 f"(P,) = {tuple(jacobian.shape[1:])}, but gave {got}"
             )
         return gradient
@@ -171,5 +191,7 @@ def _checked(jacobian: Tensor) -> Tensor:
     if jacobian.ndim != 2 or len(jacobian) == 0:
         raise ValueError(f"jacobian must be (T, P), one row a task, but got shape {tuple(jacobian.shape)}")
     if jacobian.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"jacobian must be float32 or float64, but got {jacobian.dtype}; convert it with .float()")
+        raise TypeError(
+            f"jacobian must be float32 or float64, but got {jacobian.dtype}; convert it with .float()"
+        )
     return jacobian.detach()

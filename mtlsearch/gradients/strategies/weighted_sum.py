@@ -19,8 +19,8 @@ from ..strategy import LossStrategy, Step, _checked
 class WeightedSum(LossStrategy):
     """Σ_t weights_t·L_t, one backward. Without weights, the plain sum.
 
-    weights: one number a task, in the order of the tasks, or a mapping name -> number. They multiply the losses
-    and so reach task-specific gradients too.
+    weights: one number a task, in the order of the tasks, or a mapping name -> number. They multiply the
+    losses and so reach task-specific gradients too.
     """
 
     name: ClassVar[str] = "weighted_sum"
@@ -53,13 +53,19 @@ class WeightedSum(LossStrategy):
             return 1.0
         if isinstance(self.weights, Mapping):
             if not step.names:
-                raise ValueError("weights are given by name, but the tasks have none here; give a sequence of numbers")
+                raise ValueError(
+                    "weights are given by name, but the tasks have none here; give a sequence of numbers"
+                )
             if step.names[task] not in self.weights:
-                raise ValueError(f"weights must name every task, but got {dict(self.weights)!r} without "
-                                 f"{step.names[task]!r}")
+                raise ValueError(
+                    f"weights must name every task, but got {dict(self.weights)!r} without "
+                    f"{step.names[task]!r}"
+                )
             return float(self.weights[step.names[task]])
         if task >= len(self.weights):
-            raise ValueError(f"weights must hold one number for each task, but got {self.weights!r} for task {task}")
+            raise ValueError(
+                f"weights must hold one number for each task, but got {self.weights!r} for task {task}"
+            )
         return float(self.weights[task])
 
 
