@@ -10,17 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .gradients import MultiTaskOptimizer, PCGrad, get_strategy, strategies
+    from .gradients.optimizer import MultiTaskOptimizer, PCGrad
+    from .gradients.registry import get_strategy, strategies
 
 __version__ = "0.1.0"
 
 __all__ = ["MultiTaskOptimizer", "PCGrad", "__version__", "get_strategy", "strategies"]
 
 _HOME = {
-    "MultiTaskOptimizer": "gradients",
-    "PCGrad": "gradients",
-    "get_strategy": "gradients",
-    "strategies": "gradients",
+    "MultiTaskOptimizer": "gradients.optimizer",
+    "PCGrad": "gradients.optimizer",
+    "get_strategy": "gradients.registry",
+    "strategies": "gradients.registry",
 }
 _SUBMODULES = ("faces", "gradients", "search", "tracking", "training")
 

@@ -1,9 +1,12 @@
-"""Many task gradients -> one gradient. Needs torch only, and imports nothing else of mtlsearch."""
+"""Many task gradients -> one gradient. Needs torch only, and imports nothing else of mtlsearch.
+
+The list of strategies is `mtlsearch.strategies()`; here `strategies` is the folder that holds them.
+"""
 
 from .diagnostics import Diagnostics
 from .hyperparameters import Hyperparameter
 from .optimizer import MultiTaskOptimizer, PCGrad
-from .registry import Paper, StrategyInfo, get_strategy, strategies, strategy_info
+from .registry import Paper, StrategyInfo, get_strategy, strategy_info
 from .strategy import FunctionStrategy, GramianStrategy, LossStrategy, RowStrategy, Step, Strategy
 
 __all__ = [
@@ -20,6 +23,5 @@ __all__ = [
     "Strategy",
     "StrategyInfo",
     "get_strategy",
-    "strategies",
     "strategy_info",
 ]

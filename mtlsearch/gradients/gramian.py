@@ -51,10 +51,11 @@ def gramian(rows: Tensor) -> Tensor:
 def weighted_rows(rows: Tensor, tasks: Sequence[int], weights: Tensor) -> Tensor:
     """Σ_k weights[k]·rows[tasks[k]]: rows (T, P), weights (K,) -> new (P,) of the rows' dtype.
 
-    Element-wise, so that no reduced-precision matrix product can come in, and without reading `weights` on
-    the host.
+    Never through a reduced-precision matrix product, and without reading `weights` on the host.
     """
     weights = weights.to(rows.device, rows.dtype)
+    if rows.device.type == "cpu" and len(tasks) == len(rows):
+        return torch.mv(rows.T, weights)  # reads each row once
     total = rows[tasks[0]] * weights[0]
     for position, task in enumerate(tasks[1:], start=1):
         total.addcmul_(rows[task], weights[position])

@@ -23,17 +23,13 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
     """A torch optimizer around another one, whose `backward` combines the gradients of several tasks.
 
     optimizer: any torch optimizer; its param_groups, state and defaults are shared, so learning-rate
-    schedulers,
-        clipping and GradScaler work on this object as on any optimizer.
+        schedulers, clipping and GradScaler work on this object as on any optimizer.
     strategy: a name (see `strategies()`), a Strategy, or a callable jacobian (T, P) -> gradient (P,).
     tasks: names of the tasks or how many there are. Needed by strategies with parameters of their own;
-    otherwise
-        learned from the first step.
+        otherwise learned from the first step.
     shared: the parameters whose gradients are combined (a module or an iterable of parameters). By default
-    those
-        that two losses or more reach. Outside them each parameter gets the plain sum of its gradients.
-    seed: of the strategy's random draws, which are keyed by (seed, step) and never touch the global
-    generator.
+        those that two losses or more reach. Others get the plain sum of their gradients.
+    seed: of the strategy's random draws, which are keyed by (seed, step) and leave the global generator be.
 
         optimizer = MultiTaskOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), strategy="pcgrad")
         optimizer.zero_grad()
@@ -51,9 +47,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
-                f"{type(self).__name__} wraps a torch optimizer, e.g. torch.optim.SGD(model.parameters(), "
-                "lr=0.1), "
-                f"but got {type(optimizer).__name__}"
+                f"{type(self).__name__} wraps a torch optimizer, e.g. "
+                f"torch.optim.SGD(model.parameters(), lr=0.1), but got {type(optimizer).__name__}"
             )
         if isinstance(optimizer, MultiTaskOptimizer):
             raise TypeError(
@@ -67,8 +62,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         self._watch = FiniteWatch()
         self._step = 0
         self._diagnostics: Diagnostics | None = None
-        # Optimizer.__init__ would make groups and state of its own; this sets up hooks and the step wrapper
-        # only.
+        # Optimizer.__init__ would make groups and state of its own; this sets up hooks and the step wrapper.
         super().__setstate__({})
         if tasks is not None:
             self.strategy.setup(self._tasks.names, self._parameters()[0])
@@ -278,10 +272,10 @@ class PCGrad(MultiTaskOptimizer):
 
     Yu et al. 2020, Algorithm 1. The arguments are those of `MultiTaskOptimizer`.
 
-    optimizer = PCGrad(torch.optim.Adam(model.parameters(), lr=1e-3))
-    optimizer.zero_grad()
-    optimizer.backward([loss_a, loss_b])
-    optimizer.step()
+        optimizer = PCGrad(torch.optim.Adam(model.parameters(), lr=1e-3))
+        optimizer.zero_grad()
+        optimizer.backward([loss_a, loss_b])
+        optimizer.step()
     """
 
     def __init__(

@@ -66,31 +66,30 @@ class TaskRows:
         return total if len(tasks) == len(total) else total[tasks][:, tasks]
 
     def jacobian(self) -> Tensor:
-        """(K, P): the rows as one matrix on one device, for strategies that need them."""
-        rows = [block.rows[list(self.tasks)] for block in self._blocks]
-        if len(rows) == 1:
-            return rows[0]
-        dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else torch.float32
-        return torch.cat([row.to(rows[0].device, dtype) for row in rows], dim=1)
+        """(K, P) copy of the rows as one matrix on one device, for strategies that need them."""
+        pieces = [piece for block in self._blocks for piece in block.columns(self.tasks)]
+        dtype = torch.float64 if any(piece.dtype == torch.float64 for piece in pieces) else torch.float32
+        return torch.cat([piece.to(pieces[0].device, dtype) for piece in pieces], dim=1)
 
     @torch.no_grad()
     def write_weighted(self, weights: Tensor) -> None:
-        """Add Σ_k weights[k]·row_k to `.grad` of the shared parameters, and the held gradients to the
-        others'.
-        """
+        """Add Σ_k weights[k]·row_k to `.grad` of shared parameters, and held gradients to the others'."""
         for block in self._blocks:
             with full_precision(block.rows.device):
-                block.write(weighted_rows(block.rows, self.tasks, weights), self._reached_now(block))
+                combined = weighted_rows(block.rows, self.tasks, weights)
+            block.write(block.split(combined), self._reached_now(block))
         self._write_held()
 
     @torch.no_grad()
     def write_vector(self, gradient: Tensor) -> None:
         """Add a combined gradient (P,), laid out as `jacobian()`, to `.grad`; and the held gradients."""
-        widths = [block.rows.shape[1] for block in self._blocks]
-        for block, part in zip(self._blocks, gradient.split(widths)):
-            # A copy: a strategy may return a tensor of its own, and `.grad` must not alias it.
-            own = part.to(block.rows.device, block.rows.dtype, copy=True)
-            block.write(own, self._reached_now(block))
+        pieces = iter(gradient.split([p.numel() for block in self._blocks for p in block.parameters]))
+        for block in self._blocks:
+            # Copies: a strategy may return a tensor of its own, and `.grad` must not alias it.
+            views = [
+                _shaped(next(pieces).to(p.device, block.rows.dtype, copy=True), p) for p in block.parameters
+            ]
+            block.write(views, self._reached_now(block))
         self._write_held()
 
     def _reached_now(self, block: _Block) -> list[bool]:
@@ -108,9 +107,7 @@ class TaskRows:
         _add(existing, added)
 
     def _arrange(self, parameters: Sequence[Tensor]) -> None:
-        """Make room for what has become shared, or for more tasks, and move held gradients of it into
-        rows.
-        """
+        """Make room for what has become shared, or for more tasks, and move held gradients into it."""
         capacity = max(self._capacity, max(self._held) + 1)
         key = (self._sets.version, capacity, *map(id, parameters))
         if key == self._key:
@@ -125,8 +122,7 @@ class TaskRows:
             if not parameter.is_floating_point():
                 raise TypeError(
                     "shared parameters must be real floating-point numbers, but one has dtype "
-                    f"{parameter.dtype}; "
-                    "leave it out with shared=…"
+                    f"{parameter.dtype}; leave it out with shared=…"
                 )
             # Half-precision gradients are accumulated in float32.
             dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
@@ -142,9 +138,7 @@ class TaskRows:
 
 
 class _Block:
-    """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient in
-    them.
-    """
+    """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient."""
 
     def __init__(
         self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype
@@ -154,17 +148,19 @@ class _Block:
         for parameter in parameters:
             self._offsets.append(self._offsets[-1] + -(-parameter.numel() // _ALIGN) * _ALIGN)
         self.rows = torch.zeros(tasks, self._offsets[-1], device=device, dtype=dtype)
-        self._views = [self._split(row) for row in self.rows]
+        self._views = [self.split(row) for row in self.rows]
         self.reached = [[False] * len(parameters) for _ in range(tasks)]
 
-    def _split(self, row: Tensor) -> list[Tensor]:
-        """Views of a row in the parameters' shapes and, where they are dense, memory layouts, as `.grad`
-        has them.
-        """
+    def split(self, row: Tensor) -> list[Tensor]:
+        """Views of a row in the parameters' shapes and in the memory layouts that their `.grad` has."""
         return [
-            row.as_strided(p.shape, _grad_strides(p), row.storage_offset() + offset)
-            for p, offset in zip(self.parameters, self._offsets)
+            _shaped(row[offset : offset + p.numel()], p) for p, offset in zip(self.parameters, self._offsets)
         ]
+
+    def columns(self, tasks: tuple[int, ...]) -> list[Tensor]:
+        """(K, numel) for each parameter, without the padding."""
+        rows = self.rows if len(tasks) == len(self.rows) else self.rows[list(tasks)]
+        return [rows[:, offset : offset + p.numel()] for p, offset in zip(self.parameters, self._offsets)]
 
     @torch.no_grad()
     def put(self, task: int, gradients: list[Tensor | None], again: bool) -> None:
@@ -189,12 +185,10 @@ class _Block:
             return {}
         return {p: v for p, v, r in zip(self.parameters, self._views[task], self.reached[task]) if r}
 
-    def write(self, combined: Tensor, reached: list[bool]) -> None:
-        """Add a combined row (P,), which the gradients may keep as their memory, to the parameters'
-        `.grad`.
-        """
+    def write(self, views: list[Tensor], reached: list[bool]) -> None:
+        """Add combined gradients, whose memory `.grad` may keep, to the parameters' `.grad`."""
         existing, added = [], []
-        for parameter, view, now in zip(self.parameters, self._split(combined), reached):
+        for parameter, view, now in zip(self.parameters, views, reached):
             if not now:
                 continue  # unused in this step: `.grad` stays as it is, None included
             if parameter.grad is None:
@@ -221,13 +215,21 @@ def _add(existing: list[Tensor], added: list[Tensor]) -> None:
 
 
 def _copied(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """A copy in the layout of a `.grad`: what autograd returned may be an expanded scalar, one tensor for two
-    parameters, or one that a hook or a custom function keeps."""
+    """A copy in the layout of a `.grad`.
+
+    What autograd returned may be an expanded scalar, one tensor for two parameters, or one that a hook keeps.
+    """
     if gradient.is_sparse:
         return gradient.clone()
+    strides = _grad_strides(parameter)
     return torch.empty_strided(
-        parameter.shape, _grad_strides(parameter), dtype=parameter.dtype, device=parameter.device
+        parameter.shape, strides, dtype=parameter.dtype, device=parameter.device
     ).copy_(gradient)
+
+
+def _shaped(flat: Tensor, parameter: Tensor) -> Tensor:
+    """A view of a contiguous (numel,) in the parameter's shape and the layout of its `.grad`."""
+    return flat.as_strided(parameter.shape, _grad_strides(parameter))
 
 
 def _grad_strides(parameter: Tensor) -> tuple[int, ...]:

@@ -22,14 +22,16 @@ def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
     zero gradient projects nothing.
     """
     tasks = len(gramian)
-    each = torch.arange(tasks, device=gramian.device)
-    squares = gramian.diagonal()
+    met = orders.T  # (round, task): whom each task meets in each round
+    squares = gramian.diagonal()[met]
+    meets = (met != torch.arange(tasks, device=met.device)) & (squares > 0)
+    squares = torch.where(meets, squares, 1.0)
+    products, places = gramian[met], torch.nn.functional.one_hot(met, tasks)
     projected = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device)
-    # All rows advance together and without branches: T steps, and nothing for a GPU to wait for.
-    for met in orders.T:
-        inner = (projected * gramian[met]).sum(1)
-        conflict = (inner < 0) & (met != each) & (squares[met] > 0)
-        projected[each, met] -= torch.where(conflict, inner / squares[met], 0.0)
+    # All tasks go through a round together and without branches: T rounds, nothing for a GPU to wait for.
+    for product, square, valid, place in zip(products, squares, meets, places):
+        conflict = (projected * product).sum(1).clamp(max=0)
+        projected = projected - place * (torch.where(valid, conflict, 0.0) / square).unsqueeze(1)
     return projected.sum(0)
 
 
