@@ -1,7 +1,7 @@
 """Step time of the gradient engines, as ratios to a plain step: python benchmarks/gradients.py
 
-Every variant runs in turn within each round, on one thread, and the medians are compared, so that drift of the
-machine falls on all alike. A step is a forward, the backwards and what fills `.grad`; not the optimizer's update.
+Every variant runs in turn within each round, on one thread, and the medians are compared, so that drift of
+the machine falls on all alike. A step is a forward, the backwards and what fills `.grad`; not the update.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def mlp() -> tuple[nn.Module, int, Tensor]:
 def convnet() -> tuple[nn.Module, int, Tensor]:
     widths = (3, 32, 64, 128, 256)
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths, widths[1:]):
+    for fan_in, fan_out in pairwise(widths):
         layers += [nn.Conv2d(fan_in, fan_out, 3, 2, 1), nn.BatchNorm2d(fan_out), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 256, torch.randn(16, 3, 64, 64)
 
@@ -108,9 +109,8 @@ def main() -> None:
         medians = measure(variants, options.rounds)
         plain, bare = medians["plain step"], medians["forward + T autograd.grad"]
         for name, median in medians.items():
-            print(
-                f"  {name:32}{1e3 * median:9.2f} ms  {median / plain:5.2f} × plain  {median / bare:5.2f} × bare"
-            )
+            ratios = f"{median / plain:5.2f} × plain  {median / bare:5.2f} × bare"
+            print(f"  {name:32}{1e3 * median:9.2f} ms  {ratios}")
 
 
 if __name__ == "__main__":

@@ -120,8 +120,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         losses: one scalar a task, in a sequence (in the order of the tasks) or a mapping name ->
             loss; None for a task that takes no part. Static weights are the caller's: multiply the losses.
         combine: False only accumulates, for micro-batches and for tasks with batches of their own; the last
-            call, or `combine()`, combines what has come together. A loss strategy, whose backward is linear in the
-            losses, fills `.grad` at once.
+            call, or `combine()`, combines what has come together. A loss strategy, whose backward is linear in
+            the losses, fills `.grad` at once.
         scaler: a GradScaler. The strategy sees unscaled losses and gradients; `.grad` stays scaled for
             `scaler.step(optimizer)`, which skips the step when any gradient is not finite.
 

@@ -61,8 +61,8 @@ def test_agrees_with_the_oracle_in_every_order_of_three() -> None:
     seed=st.integers(0, 100),
 )
 def test_agrees_with_the_oracle_on_integers(rows: list[list[int]], seed: int) -> None:
-    # Small integers are full of ties, zero rows and exact orthogonality. Where an inner product is zero in exact
-    # arithmetic either sign of its rounding gives the same result to within that rounding.
+    # Small integers are full of ties, zero rows and exact orthogonality. Where an inner product is zero in
+    # exact arithmetic, either sign of its rounding gives the same result to within that rounding.
     matrix = torch.tensor(rows, dtype=torch.float64)
     orders = random_orders(len(rows), Step(seed=seed))
     weights = project_conflicts(gramian(matrix), orders)
