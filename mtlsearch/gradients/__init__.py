@@ -1,0 +1,27 @@
+"""Many task gradients -> one gradient. Needs torch only, and imports nothing else of mtlsearch.
+
+The list of strategies is `mtlsearch.strategies()`; here `strategies` is the folder that holds them.
+"""
+
+from .diagnostics import Diagnostics
+from .hyperparameters import Hyperparameter
+from .optimizer import MultiTaskOptimizer, PCGrad
+from .registry import Paper, StrategyInfo, get_strategy, strategy_info
+from .strategy import FunctionStrategy, GramianStrategy, LossStrategy, RowStrategy, Step, Strategy
+
+__all__ = [
+    "Diagnostics",
+    "FunctionStrategy",
+    "GramianStrategy",
+    "Hyperparameter",
+    "LossStrategy",
+    "MultiTaskOptimizer",
+    "PCGrad",
+    "Paper",
+    "RowStrategy",
+    "Step",
+    "Strategy",
+    "StrategyInfo",
+    "get_strategy",
+    "strategy_info",
+]

@@ -1,0 +1,288 @@
+"""`MultiTaskOptimizer` and `PCGrad`: any torch optimizer, fed by a gradient-combination strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from .diagnostics import Diagnostics
+from .engine import engine_for
+from .losses import FiniteWatch, Losses, TaskNames
+from .registry import as_strategy
+from .strategy import Step, Strategy
+
+# Where our part of a state_dict lies, beside the wrapped optimizer's "state" and "param_groups".
+_KEY = "multitask"
+
+
+class MultiTaskOptimizer(torch.optim.Optimizer):
+    """A torch optimizer around another one, whose `backward` combines the gradients of several tasks.
+
+    optimizer: any torch optimizer; its param_groups, state and defaults are shared, so learning-rate
+        schedulers, clipping and GradScaler work on this object as on any optimizer.
+    strategy: a name (see `strategies()`), a Strategy, or a callable jacobian (T, P) -> gradient (P,).
+    tasks: names of the tasks or how many there are. Needed by strategies with parameters of their own;
+        otherwise learned from the first step.
+    shared: the parameters whose gradients are combined (a module or an iterable of parameters). By default
+        those that two losses or more reach. Others get the plain sum of their gradients.
+    seed: of the strategy's random draws, which are keyed by (seed, step) and leave the global generator be.
+
+        optimizer = MultiTaskOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), strategy="pcgrad")
+        optimizer.zero_grad()
+        optimizer.backward({"landmarks": loss_a, "pose": loss_b})
+        optimizer.step()
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        strategy: str | Strategy | Callable[[Tensor], Tensor] = "pcgrad",
+        tasks: int | Iterable[str] | None = None,
+        shared: Iterable[Tensor] | nn.Module | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"{type(self).__name__} wraps a torch optimizer, e.g. "
+                f"torch.optim.SGD(model.parameters(), lr=0.1), but got {type(optimizer).__name__}"
+            )
+        if isinstance(optimizer, MultiTaskOptimizer):
+            raise TypeError(
+                f"{type(optimizer).__name__} already combines tasks; wrap the plain optimizer instead"
+            )
+        self.optimizer = optimizer
+        self.strategy = as_strategy(strategy)
+        self.seed = seed
+        self._tasks = TaskNames(tasks)
+        self._engine = engine_for(self.strategy, shared)
+        self._watch = FiniteWatch()
+        self._step = 0
+        self._diagnostics: Diagnostics | None = None
+        # Optimizer.__init__ would make groups and state of its own; this sets up hooks and the step wrapper.
+        super().__setstate__({})
+        if tasks is not None:
+            self.strategy.setup(self._tasks.names, self._parameters()[0])
+        elif self.strategy.needs_tasks:
+            raise ValueError(
+                f"strategy {self.strategy.name!r} has parameters for each task, so the tasks must be named "
+                "when the "
+                f'optimizer is built: {type(self).__name__}(optimizer, strategy="{self.strategy.name}", '
+                'tasks=["landmarks", "pose"])'
+            )
+        if own := self.strategy.parameters():
+            undecayed = {"weight_decay": 0.0} if "weight_decay" in optimizer.defaults else {}
+            optimizer.add_param_group({"params": own, **undecayed})
+
+    # What belongs to the wrapped optimizer. Properties, because its load_state_dict replaces these objects.
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = groups
+
+    @property
+    def state(self) -> Any:
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return self.optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, defaults: dict[str, Any]) -> None:
+        self.optimizer.defaults = defaults
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks known so far; for losses given as a list, "0", "1", …"""
+        return tuple(self._tasks.names)
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """Cosines, conflicts, norms and weights of the last combination."""
+        if self._diagnostics is None:
+            raise RuntimeError("no diagnostics before the first backward(losses) or combine()")
+        return self._diagnostics
+
+    def backward(self, losses: Losses, combine: bool = True, scaler: GradScaler | None = None) -> None:
+        """Backward of every task's loss, and their combination added to `.grad`.
+
+        losses: one scalar a task, in a sequence (in the order of the tasks) or a mapping name ->
+            loss; None for a task that takes no part. Static weights are the caller's: multiply the losses.
+        combine: False only accumulates, for micro-batches and for tasks with batches of their own; the last
+            call, or `combine()`, combines what has come together. A loss strategy, whose backward is linear in
+            the losses, fills `.grad` at once.
+        scaler: a GradScaler. The strategy sees unscaled losses and gradients; `.grad` stays scaled for
+            `scaler.step(optimizer)`, which skips the step when any gradient is not finite.
+
+        Raises FloatingPointError when a loss is NaN or infinite and there is no scaler (on a GPU with a
+        later call: looking at once would wait for the device), ValueError or TypeError for losses that
+        cannot be used or share no parameter. After an error nothing waits to be combined.
+        """
+        if scaler is not None and not scaler.is_enabled():
+            scaler = None
+        try:
+            given = self._tasks.resolve(losses)
+            if not given and not (combine and self._engine.pending):
+                raise ValueError("every loss is None: no task takes part; skip this batch")
+            if scaler is None:
+                self._watch.look({self.tasks[task]: loss for task, loss in given.items()}, self._step)
+            self._engine.backward(given, self._parameters(), scaler, self._now())
+        except BaseException:
+            self._engine.clear()
+            raise
+        if combine:
+            self.combine()
+
+    pc_backward = backward
+    """The name in an older PCGrad wrapper."""
+
+    def combine(self) -> None:
+        """Combine what `backward(…, combine=False)` has accumulated, and add it to `.grad`."""
+        if not self._engine.pending:
+            raise RuntimeError("nothing to combine: call backward(losses, combine=False) first")
+        try:
+            self._diagnostics = self._engine.combine(self._now())
+        finally:
+            self._engine.clear()
+        self._tasks.fixed = True
+        self._step += 1
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step of the wrapped optimizer. Closures are refused: a step belongs to one `backward(losses)`."""
+        if closure is not None:
+            raise ValueError(
+                f"{type(self).__name__}.step takes no closure, because re-evaluating losses needs "
+                "`backward(losses)`: "
+                "call zero_grad(), backward(losses) and step() in turn"
+            )
+        if self._engine.holds_gradients:
+            waiting = ", ".join(self.tasks[task] for task in self._engine.pending)
+            raise RuntimeError(f"gradients of {waiting} wait to be combined: call combine() before step()")
+        self._watch.poll()
+        self.optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear `.grad` as the wrapped optimizer does, and gradients that wait to be combined."""
+        self._engine.clear()
+        self.optimizer.zero_grad(set_to_none)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group to the wrapped optimizer."""
+        self.optimizer.add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state_dict, and under "multitask" ours: tensors and plain types only."""
+        self._refuse_waiting("saved")
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        state = self.optimizer.state_dict()
+        state[_KEY] = {
+            "strategy": self.strategy.label,
+            "strategy_state": self.strategy.state_dict(),
+            "tasks": list(self._tasks.names),
+            "tasks_fixed": self._tasks.fixed,
+            "reached": self._engine.sets.state_dict(self._parameters()),
+            "step": self._step,
+            "seed": self.seed,
+        }
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
+            state = state if changed is None else changed
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave. Raises ValueError for the state of another strategy or other
+        tasks.
+        """
+        state_dict = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        if _KEY not in state_dict:
+            raise ValueError(
+                f"this is the state_dict of a plain optimizer, not of {type(self).__name__}; load it into "
+                "the wrapped "
+                "one: optimizer.optimizer.load_state_dict(…)"
+            )
+        ours = state_dict[_KEY]
+        if ours["strategy"] != self.strategy.label:
+            raise ValueError(
+                f"this state_dict belongs to strategy {ours['strategy']!r}, but this optimizer has "
+                f"{self.strategy.label!r}; build it with the saved strategy, or load only the wrapped "
+                "optimizer's part"
+            )
+        if ours["tasks"] and self._tasks.names and list(ours["tasks"]) != self._tasks.names:
+            raise ValueError(
+                f"this state_dict belongs to the tasks {', '.join(ours['tasks'])}, but this optimizer has "
+                f"{', '.join(self._tasks.names)}; name the tasks as they were, in the same order"
+            )
+        self._engine.clear()
+        self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != _KEY})
+        self.strategy.load_state_dict(ours["strategy_state"])
+        self._engine.sets.load_state_dict(self._parameters(), ours["reached"])
+        self._tasks.names = self._tasks.names or list(ours["tasks"])
+        self._tasks.fixed = self._tasks.fixed or ours["tasks_fixed"]
+        self._step, self.seed = ours["step"], ours["seed"]
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._refuse_waiting("copied or pickled")
+        kept = ("optimizer", "strategy", "seed", "_tasks", "_engine", "_watch", "_step", "_diagnostics")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        super().__setstate__({})
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(self.tasks) or "not known yet"
+        return f"{type(self).__name__}(\n  strategy: {self.strategy}\n  tasks: {tasks}\n  {self.optimizer}\n)"
+
+    def _refuse_waiting(self, what: str) -> None:
+        if self._engine.pending:
+            raise RuntimeError(
+                f"gradients wait to be combined and cannot be {what}: call combine() first, or zero_grad() "
+                "to drop them"
+            )
+
+    def _now(self) -> Step:
+        return Step(index=self._step, seed=self.seed, names=self.tasks)
+
+    def _parameters(self) -> list[Tensor]:
+        own = set(self.strategy.parameters())
+        return [
+            parameter for group in self.param_groups for parameter in group["params"] if parameter not in own
+        ]
+
+
+class PCGrad(MultiTaskOptimizer):
+    """`MultiTaskOptimizer` with strategy "pcgrad": projects conflicting gradients and sums them.
+
+    Yu et al. 2020, Algorithm 1. The arguments are those of `MultiTaskOptimizer`.
+
+        optimizer = PCGrad(torch.optim.Adam(model.parameters(), lr=1e-3))
+        optimizer.zero_grad()
+        optimizer.backward([loss_a, loss_b])
+        optimizer.step()
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        tasks: int | Iterable[str] | None = None,
+        shared: Iterable[Tensor] | nn.Module | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(optimizer, strategy="pcgrad", tasks=tasks, shared=shared, seed=seed)

@@ -1,0 +1,251 @@
+"""Task gradients in preallocated rows: filled task by task, read once for the Gramian and once to combine.
+
+Two passes over T·P numbers; T·P numbers of memory, kept from step to step.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .gramian import full_precision, gramian, weighted_rows
+from .graph import ParameterSets
+
+# Rows start at multiples of this many elements for each parameter (64 bytes in float32), so that vectorised
+# kernels take the views as well as they take a tensor of its own. The padding stays zero.
+_ALIGN = 16
+
+
+class TaskRows:
+    """Accumulates per-task gradients and writes their combination to `.grad`.
+
+    Gradients of shared parameters live in rows; those of the others are kept as autograd gave them and are
+    added to `.grad` as plain backward would.
+    """
+
+    def __init__(self, sets: ParameterSets) -> None:
+        self._sets = sets
+        self._blocks: list[_Block] = []
+        self._key: tuple[object, ...] | None = None
+        self._capacity = 0
+        # Task -> parameter -> gradient, for parameters that are not shared, or not yet known to be.
+        self._held: dict[int, dict[Tensor, Tensor]] = {}
+        self.shared: set[Tensor] = set()
+
+    @property
+    def tasks(self) -> tuple[int, ...]:
+        """The tasks that have gradients waiting, in order."""
+        return tuple(sorted(self._held))
+
+    def clear(self) -> None:
+        """Forget the gradients that wait. The rows' memory is kept for the next step."""
+        self._held.clear()
+
+    def add(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """Add one task's gradients (None: not reached) to what it already has."""
+        self._sets.observe(task, parameters, gradients)
+        again = task in self._held
+        held = self._held.setdefault(task, {})
+        fresh = {p: g for p, g in zip(parameters, gradients) if g is not None}
+        if task < self._capacity:
+            for block in self._blocks:
+                block.put(task, [fresh.pop(p, None) for p in block.parameters], again)
+        _hold(held, fresh)
+        self._arrange(parameters)
+
+    def gramian(self) -> Tensor:
+        """(K, K) float64 over the shared parameters, for the K tasks that have gradients."""
+        total, *others = [gramian(block.rows) for block in self._blocks]
+        for other in others:
+            total = total + other.to(total.device, non_blocking=True)
+        # Rows of tasks that take no part hold an earlier step's gradients: their entries are left out.
+        tasks = list(self.tasks)
+        return total if len(tasks) == len(total) else total[tasks][:, tasks]
+
+    def jacobian(self) -> Tensor:
+        """(K, P) copy of the rows as one matrix on one device, for strategies that need them."""
+        pieces = [piece for block in self._blocks for piece in block.columns(self.tasks)]
+        dtype = torch.float64 if any(piece.dtype == torch.float64 for piece in pieces) else torch.float32
+        return torch.cat([piece.to(pieces[0].device, dtype) for piece in pieces], dim=1)
+
+    @torch.no_grad()
+    def write_weighted(self, weights: Tensor) -> None:
+        """Add Σ_k weights[k]·row_k to `.grad` of shared parameters, and held gradients to the others'."""
+        for block in self._blocks:
+            with full_precision(block.rows.device):
+                combined = weighted_rows(block.rows, self.tasks, weights)
+            block.write(block.split(combined), self._reached_now(block))
+        self._write_held()
+
+    @torch.no_grad()
+    def write_vector(self, gradient: Tensor) -> None:
+        """Add a combined gradient (P,), laid out as `jacobian()`, to `.grad`; and the held gradients."""
+        pieces = iter(gradient.split([p.numel() for block in self._blocks for p in block.parameters]))
+        for block in self._blocks:
+            # Copies: a strategy may return a tensor of its own, and `.grad` must not alias it.
+            views = [
+                _shaped(next(pieces).to(p.device, block.rows.dtype, copy=True), p) for p in block.parameters
+            ]
+            block.write(views, self._reached_now(block))
+        self._write_held()
+
+    def _reached_now(self, block: _Block) -> list[bool]:
+        return [any(block.reached[task][i] for task in self.tasks) for i in range(len(block.parameters))]
+
+    def _write_held(self) -> None:
+        existing, added = [], []
+        for task in self.tasks:
+            for parameter, gradient in self._held[task].items():
+                if parameter.grad is None:
+                    parameter.grad = _copied(parameter, gradient)
+                else:
+                    existing.append(parameter.grad)
+                    added.append(gradient)
+        _add(existing, added)
+
+    def _arrange(self, parameters: Sequence[Tensor]) -> None:
+        """Make room for what has become shared, or for more tasks, and move held gradients into it."""
+        capacity = max(self._capacity, max(self._held) + 1)
+        key = (self._sets.version, capacity, *map(id, parameters))
+        if key == self._key:
+            return
+        self._key = key
+        shared = self._sets.shared(parameters)
+        if capacity == self._capacity and self.shared == set(shared):
+            return
+        old = self._blocks
+        groups: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
+        for parameter in shared:
+            if not parameter.is_floating_point():
+                raise TypeError(
+                    "shared parameters must be real floating-point numbers, but one has dtype "
+                    f"{parameter.dtype}; leave it out with shared=…"
+                )
+            # Half-precision gradients are accumulated in float32.
+            dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
+            groups[parameter.device, dtype].append(parameter)
+        self._blocks = [_Block(members, capacity, *where) for where, members in groups.items()]
+        self._capacity, self.shared = capacity, set(shared)
+        for task in self.tasks:
+            kept = {p: g for block in old for p, g in block.take(task).items()}
+            _hold(kept, self._held[task])
+            for block in self._blocks:
+                block.put(task, [kept.pop(p, None) for p in block.parameters], again=False)
+            self._held[task] = kept
+
+
+class _Block:
+    """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient."""
+
+    def __init__(
+        self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.parameters = parameters
+        self._offsets = [0]
+        for parameter in parameters:
+            self._offsets.append(self._offsets[-1] + -(-parameter.numel() // _ALIGN) * _ALIGN)
+        self.rows = torch.zeros(tasks, self._offsets[-1], device=device, dtype=dtype)
+        self._views = [self.split(row) for row in self.rows]
+        self.reached = [[False] * len(parameters) for _ in range(tasks)]
+
+    def split(self, row: Tensor) -> list[Tensor]:
+        """Views of a row in the parameters' shapes and in the memory layouts that their `.grad` has."""
+        return [
+            _shaped(row[offset : offset + p.numel()], p) for p, offset in zip(self.parameters, self._offsets)
+        ]
+
+    def columns(self, tasks: tuple[int, ...]) -> list[Tensor]:
+        """(K, numel) for each parameter, without the padding."""
+        rows = self.rows if len(tasks) == len(self.rows) else self.rows[list(tasks)]
+        return [rows[:, offset : offset + p.numel()] for p, offset in zip(self.parameters, self._offsets)]
+
+    @torch.no_grad()
+    def put(self, task: int, gradients: list[Tensor | None], again: bool) -> None:
+        """Write one task's gradients (None: not reached, a zero) into its row, or add them to it."""
+        views, reached = self._views[task], [gradient is not None for gradient in gradients]
+        pairs = [
+            (view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None
+        ]
+        if again:
+            _add([view for view, _ in pairs], [gradient for _, gradient in pairs])
+            self.reached[task] = [before or now for before, now in zip(self.reached[task], reached)]
+            return
+        if pairs:
+            torch._foreach_copy_([view for view, _ in pairs], [gradient for _, gradient in pairs])
+        if missing := [view for view, gradient in zip(views, gradients) if gradient is None]:
+            torch._foreach_zero_(missing)
+        self.reached[task] = reached
+
+    def take(self, task: int) -> dict[Tensor, Tensor]:
+        """The gradients in a task's row, by parameter; empty for a task beyond this block's rows."""
+        if task >= len(self.rows):
+            return {}
+        return {p: v for p, v, r in zip(self.parameters, self._views[task], self.reached[task]) if r}
+
+    def write(self, views: list[Tensor], reached: list[bool]) -> None:
+        """Add combined gradients, whose memory `.grad` may keep, to the parameters' `.grad`."""
+        existing, added = [], []
+        for parameter, view, now in zip(self.parameters, views, reached):
+            if not now:
+                continue  # unused in this step: `.grad` stays as it is, None included
+            if parameter.grad is None:
+                parameter.grad = view.to(parameter.dtype)
+            else:
+                existing.append(parameter.grad)
+                added.append(view)
+        _add(existing, added)
+
+
+@torch.no_grad()
+def _hold(held: dict[Tensor, Tensor], gradients: Mapping[Tensor, Tensor]) -> None:
+    """Add gradients to held ones. Out of place: what autograd returned may be shared with someone."""
+    for parameter, gradient in gradients.items():
+        held[parameter] = held[parameter] + gradient if parameter in held else gradient
+
+
+def _add(existing: list[Tensor], added: list[Tensor]) -> None:
+    if any(tensor.is_sparse for tensor in (*existing, *added)):
+        for tensor, more in zip(existing, added):
+            tensor.add_(more)
+    elif existing:
+        torch._foreach_add_(existing, added)
+
+
+def _copied(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """A copy in the layout of a `.grad`.
+
+    What autograd returned may be an expanded scalar, one tensor for two parameters, or one that a hook keeps.
+    """
+    if gradient.is_sparse:
+        return gradient.clone()
+    strides = _grad_strides(parameter)
+    return torch.empty_strided(
+        parameter.shape, strides, dtype=parameter.dtype, device=parameter.device
+    ).copy_(gradient)
+
+
+def _shaped(flat: Tensor, parameter: Tensor) -> Tensor:
+    """A view of a contiguous (numel,) in the parameter's shape and the layout of its `.grad`."""
+    return flat.as_strided(parameter.shape, _grad_strides(parameter))
+
+
+def _grad_strides(parameter: Tensor) -> tuple[int, ...]:
+    """The strides that autograd gives a `.grad`: the parameter's if it is dense, else contiguous ones."""
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(parameter.stride(), parameter.shape) if n > 1):
+        if stride != expected:
+            return torch.empty(parameter.shape, device="meta").stride()
+        expected *= size
+    return parameter.stride()
+
+
+def _strided(gradient: Tensor) -> Tensor:
+    if gradient.layout != torch.strided:
+        raise TypeError(
+            "a shared parameter has a sparse gradient, which cannot be combined with others; use "
+            "nn.Embedding(sparse=False), or leave the parameter out with shared=…"
+        )
+    return gradient

@@ -1,0 +1,1 @@
+"""The strategies, one file each; `mtlsearch.gradients.registry` finds them by name."""

@@ -1,0 +1,74 @@
+"""PCGrad: project conflicting gradients (Yu et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..registry import Paper, StrategyInfo
+from ..strategy import GramianStrategy, Step
+
+
+def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
+    """Algorithm 1 of the paper on the Gramian: gramian (T, T), orders (T, T) integers -> weights (T,).
+
+    Row i of `orders` is a permutation of the tasks: the order in which gradient i meets the others (its own
+    entry is passed over). With W = I and d_i = Σ_j W_ij·g_j, gradient i meets g_j when ⟨d_i, g_j⟩ < 0 and
+    then loses its projection on the *original* g_j: W_ij −= ⟨d_i, g_j⟩ / ⟨g_j, g_j⟩. The weights are the
+    column sums of W, so the result is the sum of the projected gradients, not their mean. No epsilon; a
+    zero gradient projects nothing.
+    """
+    tasks = len(gramian)
+    met = orders.T  # (round, task): whom each task meets in each round
+    squares = gramian.diagonal()[met]
+    meets = (met != torch.arange(tasks, device=met.device)) & (squares > 0)
+    squares = torch.where(meets, squares, 1.0)
+    products, places = gramian[met], torch.nn.functional.one_hot(met, tasks)
+    projected = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device)
+    # All tasks go through a round together and without branches: T rounds, nothing for a GPU to wait for.
+    for product, square, valid, place in zip(products, squares, meets, places):
+        conflict = (projected * product).sum(1).clamp(max=0)
+        projected = projected - place * (torch.where(valid, conflict, 0.0) / square).unsqueeze(1)
+    return projected.sum(0)
+
+
+@dataclass(eq=False)
+class PCGradStrategy(GramianStrategy):
+    """Each task's gradient loses its components against the others', which it meets in a fresh random order.
+
+    Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", Algorithm 1. The orders come from a
+    generator keyed by (seed, step). With two tasks there is no order, and the result is deterministic.
+
+    >>> PCGradStrategy().combine(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
+    tensor([0.5848, 3.8012, 3.8012])
+    """
+
+    name: ClassVar[str] = "pcgrad"
+
+    def weigh(self, gramian: Tensor, step: Step) -> Tensor:
+        return project_conflicts(
+            gramian, random_orders(len(gramian), step).to(gramian.device, non_blocking=True)
+        )
+
+
+def random_orders(tasks: int, step: Step) -> Tensor:
+    """(T, T): a permutation of the tasks for each task, drawn on the CPU, so alike on every device and
+    rank.
+    """
+    return torch.rand(tasks, tasks, dtype=torch.float64, generator=step.generator()).argsort(dim=1)
+
+
+INFO = StrategyInfo(
+    strategy=PCGradStrategy,
+    paper=Paper(
+        authors="Yu, Kumar, Gupta, Levine, Hausman, Finn",
+        year=2020,
+        title="Gradient Surgery for Multi-Task Learning",
+        venue="NeurIPS 2020",
+        arxiv="2001.06782",
+    ),
+    scale_equivariant=True,
+)
