@@ -6,7 +6,6 @@ and strengths, and the renderer mixes them per visible pixel. So a look costs a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,11 +36,13 @@ IRIS = np.array([[0.16, 0.09, 0.05], [0.26, 0.16, 0.09], [0.32, 0.30, 0.20], [0.
 class Bank:
     """Planes in UV space and where the variants of each kind lie.
 
-    levels: (P, h, w) uint8 at full, half and quarter resolution; kinds: name -> (first plane, variants);
+    levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the first and last
+    row and column whose bilinear samples can be above 0; kinds: name -> (first plane, variants);
     volumes (variants of "hair", V, 3) float32: how far each hair style stands off the head, model units.
     """
 
     levels: tuple[Bytes, ...]
+    boxes: tuple[npt.NDArray[np.int32], ...]
     kinds: dict[str, tuple[int, int]]
     volumes: Floats32
     noise: Floats32
@@ -102,13 +103,8 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
     front = _smooth(np.cos(angle) - 0.15, 0.05)
     planes: dict[str, list[Floats]] = {}
     # Cells follow the texture, whose columns are dense in front: the mottling is finest on the face.
-    planes["detail"] = [np.clip(0.5 + 0.17 * _cloud(rng, shape, (6, 14, 40, 90)), 0, 1) for _ in range(6)]
-    planes["streaks"] = [
-        np.clip(0.5 + 0.22 * cv2.resize(rng.standard_normal((5, 150)).astype(np.float32), shape[::-1],
-                                        interpolation=cv2.INTER_LINEAR), 0, 1)
-        for _ in range(4)
-    ]  # fmt: skip
-
+    calm = 0.35 + 0.65 * front * _smooth(y + 0.9, 0.1)
+    planes["detail"] = [np.clip(0.5 + 0.15 * calm * _cloud(rng, shape, (6, 14, 90)), 0, 1) for _ in range(6)]
     nostril = bump(ax, y, 0.062, -0.178, 0.030, 0.016)
     occlusion = (
         0.40 * bump(ax, y, 0.21, 0.27, 0.07, 0.07)  # inner corner of the eye socket
@@ -178,10 +174,13 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
         brows.append(np.exp(-(((y - middle) / width) ** 2)) * along * (0.8 + 0.2 * rough) * front)
     planes["brows"] = brows
 
-    planes["hair"] = []
+    planes["hair"], planes["strands"] = [], []
     for line, _, _ in HAIR_STYLES:
         ragged = 0.018 * np.clip(_cloud(rng, shape, (40, 90)), -2, 2)
-        planes["hair"].append(_smooth(_hair_depth(line, angle, y) + ragged, 0.014))
+        inside = _smooth(_hair_depth(line, angle, y) + ragged, 0.014)
+        strands = cv2.resize(rng.standard_normal((6, 160)).astype(np.float32), shape[::-1])
+        planes["hair"].append(inside)
+        planes["strands"].append(inside * np.clip(0.35 + 0.35 * strands, 0, 1))
     planes["scalp"] = [_smooth(_hair_depth(_RECEDING, angle, y), 0.05)]  # the shadow of shaved hair
 
     planes["cloth"] = [_smooth(-1.34 + d - k * np.cos(angle) - y, 0.012) for d, k in ((0, 0.0), (0.0, 0.08), (0.1, 0.02))]
@@ -210,6 +209,14 @@ def _volume(line: HairLine, thickness: float, below: float) -> Floats:
     return out * (rise * (thickness + below * hanging))[:, None]
 
 
+def _boxes(level: Bytes) -> npt.NDArray[np.int32]:
+    out = np.zeros((len(level), 4), np.int32)
+    for box, plane in zip(out, level):
+        rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
+        box[:] = (rows[0] - 1, rows[-1], columns[0] - 1, columns[-1]) if len(rows) else (1, 0, 1, 0)
+    return out
+
+
 @lru_cache(maxsize=1)
 def bank() -> Bank:
     """The bank of masks, drawn once per process."""
@@ -232,7 +239,7 @@ def bank() -> Bank:
         levels.append(np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in full]))
     noise = np.random.default_rng(512).standard_normal((NOISE_TILE, NOISE_TILE, 3)).astype(np.float32)
     volumes = np.stack([_volume(*style) for style in HAIR_STYLES]).astype(np.float32)
-    return Bank(tuple(levels), kinds, volumes, noise)
+    return Bank(tuple(levels), tuple(_boxes(level) for level in levels), kinds, volumes, noise)
 
 
 @dataclass
@@ -289,15 +296,16 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float) -> Look:
     if style >= len(HAIR_STYLES):
         style = -1  # shaved
     else:
-        layer("hair", (style + 0.5) / len(HAIR_STYLES), 0.97, hair_colour)
-        layer("streaks", u[25], 0.0, hair_colour)
+        chosen = (style + 0.5) / len(HAIR_STYLES)
+        layer("hair", chosen, 0.97, hair_colour * 0.85)
+        layer("strands", chosen, 0.5, hair_colour * (1.2 + 0.3 * u[25]) + 0.015)
     if u[26] < 0.14:
         dark = u[27] < 0.3
         layer("lens", u[28], 0.9 if dark else 0.06, [0.06, 0.06, 0.07] if dark else [0.9, 0.92, 0.95])
         layer("frame", u[28], 0.9, np.array([0.1, 0.09, 0.08]) * (0.5 + 2.5 * u[29]))
 
     first, count = kinds["detail"]
-    gain = np.array([[first + int(u[30] * count), 0.10 + 0.20 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]])
+    gain = np.array([[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]])
     iris = IRIS[0 if dark_skin else int(u[33] * len(IRIS))] * (0.8 + 0.5 * u[34])
     softness = max(0.010, 0.9 / pixels_per_unit)
     gaze = np.clip(0.020 * n[3:5], -0.045, 0.045) * [1.0, 0.35]
@@ -336,11 +344,9 @@ def muted_colour(hue: float, saturation: float, value: float) -> Floats:
 
 @dataclass
 class Surroundings:
-    """Background, occluders and camera of one image; see `renderer.paint_background`, `paint_shapes` and `finish`."""
+    """Background (H, H, 3), occluders and camera of one image; see `renderer.paint_shapes` and `finish`."""
 
-    corners: Floats
-    grids: Floats32
-    strengths: Floats
+    background: Floats32
     behind: Floats
     before: Floats
     blur: float
@@ -356,13 +362,17 @@ _RAMP = np.linspace(0, 1, 1024)
 def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surroundings:
     """Surroundings of a stored image of size×size pixels."""
     u = rng.random(40).tolist()
-    corner = [muted_colour(*rng.random(3).tolist()) for _ in range(2)]
+    colour = [muted_colour(*rng.random(3).tolist()) for _ in range(2)]
     mix = rng.random((2, 2, 1)) * (1.0 if u[0] < 0.7 else 0.1)
-    corners = corner[0] * (1 - mix) + corner[1] * mix
-    grids = rng.standard_normal((4, 32, 32), dtype=np.float32)[..., None] * np.array([1.0, 1.0, 1.0], np.float32)
-    grids[0, :4, :4] += 0.5 * rng.standard_normal((4, 4, 3), dtype=np.float32)
-    rough = 0.16 * u[1] ** 1.5
-    strengths = rough * np.array([1.0, 0.8, 0.6 * u[2], 0.7 * u[3] ** 2])
+    background = (colour[0] * (1 - mix) + colour[1] * mix).astype(np.float32)
+    # Octaves of smooth noise, mostly of brightness, built up at 32×32 and enlarged once.
+    rough = 0.20 * u[1] ** 1.5
+    for n, share, tint in ((4, 1.0, 0.35), (8, 0.7, 0.15), (16, 0.5 * u[2], 0.0), (32, 0.6 * u[3] ** 2, 0.0)):
+        octave = rng.standard_normal((n, n, 4), dtype=np.float32)
+        background = cv2.resize(background, (n, n), interpolation=cv2.INTER_LINEAR)
+        background += np.float32(rough * share) * (octave[..., :1] + np.float32(tint) * octave[..., 1:])
+    background = cv2.resize(background, (size, size), interpolation=cv2.INTER_CUBIC)
+    np.clip(background, 0, 1, out=background)
 
     def shapes(count: int, smallest: float, largest: float, soft: float) -> Floats:
         r = rng.random((count, 11))
@@ -398,8 +408,6 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
     offset = np.array([int(u[16] * NOISE_TILE), int(u[17] * NOISE_TILE)])
     jpeg = 35 + int(60 * u[19]) if u[18] < 0.5 else 0
     return Surroundings(
-        corners, grids, strengths, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg
+        background, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg
     )
 
-
-Painter = Callable[..., None]

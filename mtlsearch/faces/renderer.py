@@ -98,10 +98,10 @@ def _tap(plane, row, column, fr, fc):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def shade(image, owner, bary, triangles, normals, uv, flat, planes, base, layers, colours, gain, eyes, light, gloss):  # type: ignore[no-untyped-def]
+def shade(image, owner, bary, triangles, normals, uv, flat, planes, boxes, base, layers, colours, gain, eyes, light, gloss):  # type: ignore[no-untyped-def]
     """Shade the pixels that `owner` covers.
 
-    planes (P, h, w) uint8: masks in UV space. base (3,): skin. layers (L, 2): plane, opacity; colours (L, 3): the
+    planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base (3,): skin. layers (L, 2): plane, opacity; colours (L, 3): the
     layers are mixed over the skin in order. gain: planes of multiplicative detail (index, strength) and occlusion
     (index, strength). flat (V, 2): x, y on the mean head, for the irises; eyes: white's layer, gaze x, gaze y, radius,
     softness, colour r, g, b. light (3, 9): second-order irradiance per channel; gloss: strength, direction x, y, z.
@@ -110,6 +110,9 @@ def shade(image, owner, bary, triangles, normals, uv, flat, planes, base, layers
     detail, occlusion = int(gain[0, 0]), int(gain[1, 0])
     white = int(eyes[0])
     n_layers = layers.shape[0]
+    boxes_of = np.empty((n_layers, 4), np.int32)
+    for k in range(n_layers):
+        boxes_of[k] = boxes[int(layers[k, 0])]
     for y in range(owner.shape[0]):
         for x in range(owner.shape[1]):
             t = owner[y, x]
@@ -124,6 +127,8 @@ def shade(image, owner, bary, triangles, normals, uv, flat, planes, base, layers
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
             for k in range(n_layers):
+                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
+                    continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
                 if m > 0:
                     c0 += (colours[k, 0] - c0) * m
@@ -183,34 +188,6 @@ def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
                     corners += image[y + 1, x - 1, c] + image[y + 1, x + 1, c]
                     sides = image[y - 1, x, c] + image[y + 1, x, c] + image[y, x - 1, c] + image[y, x + 1, c]
                     out[y, x, c] = (4 * image[y, x, c] + 2 * sides + corners) / 16
-
-
-@nb.njit(cache=True, nogil=True)
-def paint_background(image, corners, grids, strengths):  # type: ignore[no-untyped-def]
-    """A bilinear gradient between four corner colours (2, 2, 3) plus smooth noise: grids (G, n, n, 3), used 3·2^g wide."""
-    height, width = image.shape[:2]
-    for y in range(height):
-        v = y / (height - 1)
-        for x in range(width):
-            u = x / (width - 1)
-            for c in range(3):
-                top = corners[0, 0, c] * (1 - u) + corners[0, 1, c] * u
-                bottom = corners[1, 0, c] * (1 - u) + corners[1, 1, c] * u
-                image[y, x, c] = top * (1 - v) + bottom * v
-            size = 2
-            for g in range(grids.shape[0]):
-                size *= 2
-                if strengths[g] > 0:
-                    gu, gv = u * (size - 1), v * (size - 1)
-                    i, j = min(int(gv), size - 2), min(int(gu), size - 2)
-                    fi, fj = gv - i, gu - j
-                    fi, fj = fi * fi * (3 - 2 * fi), fj * fj * (3 - 2 * fj)
-                    for c in range(3):
-                        a = grids[g, i, j, c] * (1 - fj) + grids[g, i, j + 1, c] * fj
-                        b = grids[g, i + 1, j, c] * (1 - fj) + grids[g, i + 1, j + 1, c] * fj
-                        image[y, x, c] += strengths[g] * (a * (1 - fi) + b * fi)
-            for c in range(3):
-                image[y, x, c] = min(max(image[y, x, c], 0), 1)
 
 
 @nb.njit(cache=True, nogil=True)

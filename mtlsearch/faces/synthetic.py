@@ -242,15 +242,14 @@ def _paint(
     bary = np.empty((size, size, 2), np.float32)
     renderer.rasterise(pixels, scene.triangles, depth, owner, bary)
 
-    image, covered = np.empty((size, size, 3), np.float32), np.zeros((size, size), np.bool_)
-    renderer.paint_background(image, around.corners, around.grids, around.strengths)
+    image, covered = around.background, np.zeros((size, size), np.bool_)
     renderer.paint_shapes(image, covered, around.behind)
     covered[:] = False
     # About one texel per pixel: a texel is 0.011 model units at full resolution.
     level = 0 if scale > 65 else (1 if scale > 32 else 2)
     renderer.shade(
-        image, owner, bary, scene.triangles, normals, scene.uv, scene.flat, looks.levels[level], look.base,
-        look.layers, look.colours, look.gain, look.eyes, look.light, look.gloss,
+        image, owner, bary, scene.triangles, normals, scene.uv, scene.flat, looks.levels[level],
+        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light, look.gloss,
     )  # fmt: skip
     smooth = np.empty_like(image)
     renderer.soften_edges(image, depth, 0.14 * scale, smooth)
