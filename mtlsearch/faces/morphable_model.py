@@ -1,0 +1,200 @@
+"""The library's own morphable model: S = mean + A_shape·α + A_expression·β.
+
+The shape modes are the leading eigenfunctions of a Gaussian process on the mean head (GPMM: Lüthi, Gerig, Jud, Vetter,
+"Gaussian Process Morphable Models", TPAMI 2018, https://arxiv.org/abs/1603.07254) with a squared-exponential kernel of
+two scales. The kernel is split into a part that is even and a part that is odd under the mirror x → −x, so every mode
+has a definite parity and mirroring a face is a sign vector on its coefficients, exact. Expression modes are local
+analytic fields, each even or odd by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mtlsearch.faces.head_mesh import Floats, HeadMesh, bump, head_mesh
+
+SHAPE_MODES = 40
+EXPRESSION_MODES = 10
+KERNEL_SCALES = ((0.75, 0.065), (0.33, 0.022))
+"""(length, standard deviation of the displacement) of the two scales, model units."""
+ASYMMETRY = 0.05
+"""Share of the odd part's variance: real faces are nearly, not exactly, symmetric."""
+EXPRESSIONS = (
+    "jaw_open", "smile", "pucker", "brow_raise", "frown", "blink", "squint", "mouth_aside", "cheek_puff", "jaw_aside",
+)  # fmt: skip
+
+
+def _kernel(a: Floats, b: Floats) -> Floats:
+    distance = np.maximum((a * a).sum(-1)[:, None] + (b * b).sum(-1) - 2 * a @ b.T, 0)
+    return sum(s * s * np.exp(-distance / (2 * length * length)) for length, s in KERNEL_SCALES)
+
+
+def _symmetrised(mode: Floats, parity: float, mesh: HeadMesh) -> Floats:
+    """The part of a displacement field (V, 3) that is exactly even (+1) or odd (−1) under mirroring."""
+    return (mode + parity * mode[mesh.mirror] * [-1, 1, 1]) / 2
+
+
+def _without_similarity(mode: Floats, mesh: HeadMesh) -> Floats:
+    """A displacement field (V, 3) less its part that only moves, turns or scales the 68 landmarks.
+
+    Like the Procrustes alignment of a scanned model: what the pose says, no coefficient says again.
+    """
+    x, y, z = mesh.vertices.T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    fields = np.stack(
+        [
+            np.stack(field, -1)
+            for field in (
+                (one, zero, zero), (zero, one, zero), (zero, zero, one),
+                (zero, -z, y), (z, zero, -x), (-y, x, zero), (x, y, z),
+            )
+        ],
+        -1,
+    )  # fmt: skip
+    seen = _at_landmarks(mesh, fields).reshape(-1, 7)
+    share = np.linalg.lstsq(seen, _at_landmarks(mesh, mode).ravel(), rcond=None)[0]
+    return mode - fields @ share
+
+
+def _shape_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
+    """Modes (V, 3, 40) scaled to unit-variance coefficients, parity (40,)."""
+    points = mesh.vertices
+    # Nyström: eigenfunctions from a sample of one half of the head (the kernel's parity gives the other), twice as
+    # dense on the face, where identity shows.
+    right = np.flatnonzero((points[:, 0] >= 0) & (points[:, 1] > -1.2))
+    weight = np.where((points[right, 2] > 0.2) & (points[right, 1] > -0.9), 2.0, 1.0)
+    chosen = np.random.default_rng(68).choice(right, 360, replace=False, p=weight / weight.sum())
+    sample = points[chosen]
+    flip = np.array([-1.0, 1.0, 1.0])
+    direct, mirrored = _kernel(points, sample), _kernel(points, sample * flip)
+    found: list[tuple[float, float, Floats]] = []
+    for parity in (1.0, -1.0):
+        variance = 1.0 if parity > 0 else ASYMMETRY
+        for component in range(3):
+            sign = parity * (-1.0 if component == 0 else 1.0)  # x changes sign under the mirror itself
+            kernel = variance * (direct + sign * mirrored)
+            values, vectors = np.linalg.eigh(kernel[chosen])
+            for j in range(1, SHAPE_MODES + 1):
+                if values[-j] <= 1e-9:
+                    break
+                vector = vectors[:, -j]
+                vector = vector * np.sign(vector[np.argmax(np.abs(vector))])  # LAPACK leaves the sign open
+                mode = np.zeros_like(points)
+                mode[:, component] = kernel @ vector / np.sqrt(values[-j])
+                found.append((float(values[-j]), parity, mode))
+    found.sort(key=lambda item: -item[0])
+    kept = found[:SHAPE_MODES]
+    modes = np.stack([_symmetrised(_without_similarity(mode, mesh), parity, mesh) for _, parity, mode in kept], -1)
+    return modes, np.array([parity for _, parity, _ in kept])
+
+
+def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
+    """Modes (V, 3, 10) in the order of EXPRESSIONS, parity (10,)."""
+    x, y = mesh.vertices[:, 0], mesh.vertices[:, 1]
+    ax, zero = np.abs(x), np.zeros_like(x)
+    front = 1 / (1 + np.exp(-(np.cos(mesh.angle) - 0.1) / 0.05)) / (1 + np.exp(-(y + 1.05) / 0.04))
+    below = 1 / (1 + np.exp((y + 0.4205) / 0.006))  # the lips part between the inner contours
+    jaw = np.exp(-((ax / 0.62) ** 4)) * below * (0.25 + 0.75 * np.exp(-((ax / 0.30) ** 2)))
+    fields: dict[str, tuple[Floats, Floats, Floats]] = {
+        "jaw_open": (zero, -0.10 * jaw, -0.025 * jaw),
+        "smile": (
+            0.045 * np.sign(x) * bump(ax, y, 0.25, -0.42, 0.15, 0.12) * np.minimum(ax / 0.1, 1),
+            0.040 * bump(ax, y, 0.27, -0.42, 0.10, 0.11) + 0.012 * bump(ax, y, 0.40, 0.0, 0.15, 0.12),
+            0.018 * bump(ax, y, 0.40, -0.05, 0.14, 0.14) - 0.02 * bump(ax, y, 0.25, -0.42, 0.1, 0.08),
+        ),
+        "pucker": (-0.16 * x * bump(x, y, 0, -0.42, 0.28, 0.15), zero, 0.04 * bump(x, y, 0, -0.42, 0.16, 0.11)),
+        "brow_raise": (zero, 0.035 * bump(ax, y, 0.36, 0.47, 0.25, 0.09), zero),
+        "frown": (
+            -0.012 * np.sign(x) * bump(ax, y, 0.20, 0.46, 0.12, 0.08) * np.minimum(ax / 0.1, 1),
+            -0.028 * bump(ax, y, 0.17, 0.46, 0.14, 0.08),
+            0.008 * bump(ax, y, 0.12, 0.44, 0.1, 0.08),
+        ),
+        "blink": (zero, -0.020 * bump(ax, y, 0.31, 0.295, 0.13, 0.028), zero),
+        "squint": (zero, 0.012 * bump(ax, y, 0.31, 0.215, 0.13, 0.03), 0.006 * bump(ax, y, 0.31, 0.16, 0.14, 0.05)),
+        "mouth_aside": (0.030 * bump(x, y, 0, -0.42, 0.33, 0.16), zero, zero),
+        "cheek_puff": (
+            0.02 * np.sign(x) * bump(ax, y, 0.45, -0.27, 0.16, 0.18),
+            zero,
+            0.035 * bump(ax, y, 0.40, -0.27, 0.16, 0.18),
+        ),
+        "jaw_aside": (0.025 * jaw + 0.012 * bump(x, y, 0, -0.8, 0.4, 0.2), zero, zero),
+    }
+    parity = np.array([-1.0 if name in ("mouth_aside", "jaw_aside") else 1.0 for name in EXPRESSIONS])
+    modes = [
+        _symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh) for name, p in zip(EXPRESSIONS, parity)
+    ]
+    return np.stack(modes, -1), parity
+
+
+@dataclass(frozen=True)
+class LandmarkBasis:
+    """The model at its 68 landmarks, exactly linear: landmarks = mean + shape·α + expression·β.
+
+    mean (68, 3), shape (68, 3, 40), expression (68, 3, 10), model units (y up, z towards the viewer), float64.
+    """
+
+    mean: Floats
+    shape: Floats
+    expression: Floats
+
+
+@dataclass(frozen=True)
+class MorphableModel:
+    """The morphable model of the whole head.
+
+    mesh: topology, UV and landmarks; mean (V, 3); shape_modes (V, 3, 40); expression_modes (V, 3, 10);
+    shape_parity (40,) and expression_parity (10,): +1 or −1, the factors of the coefficients when a face is mirrored.
+    Coefficients have unit variance. Model units, float64.
+    """
+
+    mesh: HeadMesh
+    mean: Floats
+    shape_modes: Floats
+    expression_modes: Floats
+    shape_parity: Floats
+    expression_parity: Floats
+
+    def vertices(self, shape: Floats, expression: Floats) -> Floats:
+        """(40,), (10,) -> (V, 3) in model units."""
+        return self.mean + self.shape_modes @ shape + self.expression_modes @ expression
+
+    def landmarks(self, shape: Floats, expression: Floats) -> Floats:
+        """(…, 40), (…, 10) -> (…, 68, 3) in model units."""
+        basis = self.landmark_basis()
+        return (
+            basis.mean
+            + np.einsum("lck,...k->...lc", basis.shape, shape)
+            + np.einsum("lck,...k->...lc", basis.expression, expression)
+        )
+
+    def landmark_basis(self) -> LandmarkBasis:
+        """The 68 rows of the model that predictions are decoded with."""
+        return _landmark_basis()
+
+
+def _at_landmarks(mesh: HeadMesh, field: Floats) -> Floats:
+    weights = mesh.landmark_weights.reshape(68, 3, *[1] * (field.ndim - 1))
+    return (field[mesh.landmark_vertices] * weights).sum(1)
+
+
+@lru_cache(maxsize=1)
+def morphable_model() -> MorphableModel:
+    """The model, built once per process and the same everywhere."""
+    mesh = head_mesh()
+    shape, shape_parity = _shape_modes(mesh)
+    expression, expression_parity = _expression_modes(mesh)
+    return MorphableModel(mesh, mesh.vertices, shape, expression, shape_parity, expression_parity)
+
+
+@lru_cache(maxsize=1)
+def _landmark_basis() -> LandmarkBasis:
+    model = morphable_model()
+    mesh = model.mesh
+    return LandmarkBasis(
+        _at_landmarks(mesh, model.mean),
+        _at_landmarks(mesh, model.shape_modes),
+        _at_landmarks(mesh, model.expression_modes),
+    )

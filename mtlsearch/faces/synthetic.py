@@ -1,0 +1,266 @@
+"""The synthetic face set: images with exact landmarks, angles, poses and model parameters, made from a recipe.
+
+Sample i of a split depends on (seed, split, i) alone, so any number of threads or processes renders the same bytes.
+Projection is weak perspective. The stored image carries a margin around its nominal crop, so that rotations and shifts
+of augmentation bring no black corners in: the nominal crop is the centre S×S of a square of ceil(S·margin) pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mtlsearch.errors import InputError, unknown_name
+from mtlsearch.faces import renderer
+from mtlsearch.faces.appearance import Bytes, Floats32, bank, draw_look, draw_surroundings
+from mtlsearch.faces.geometry import box_of_landmarks, pose_matrix, project
+from mtlsearch.faces.head_mesh import Floats
+from mtlsearch.faces.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, morphable_model
+
+GENERATOR_VERSION = 1
+"""Raised whenever the same recipe would give other images or labels."""
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SyntheticRecipe:
+    """What is rendered. Everything that changes a byte of the result is a field here.
+
+    seed; train, val, test: images per split; image_size: side S of the nominal crop in pixels; margin: side of the
+    stored image over S; yaw_uniform: share of samples with yaw uniform in ±max_yaw, the rest is normal with yaw_std;
+    pitch_std, roll_std: normal, cut at ±max_pitch_roll (all in degrees); jitter: shift of the crop as a share of its
+    side (normal, cut at twice) and spread of its size; effects: blur, noise, JPEG, glasses and occluders on or off.
+    """
+
+    seed: int = 0
+    train: int = 3000
+    val: int = 400
+    test: int = 600
+    image_size: int = 64
+    margin: float = 1.25
+    yaw_uniform: float = 0.8
+    max_yaw: float = 90.0
+    yaw_std: float = 25.0
+    pitch_std: float = 15.0
+    roll_std: float = 15.0
+    max_pitch_roll: float = 60.0
+    jitter: float = 0.02
+    generator_version: int = GENERATOR_VERSION
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("seed", 0, 2**63 - 1), ("train", 0, 10**8), ("val", 0, 10**8), ("test", 0, 10**8),
+            ("image_size", 16, 1024), ("margin", 1.0, 2.0), ("yaw_uniform", 0.0, 1.0), ("max_yaw", 0.0, 90.0),
+            ("yaw_std", 0.0, 90.0), ("pitch_std", 0.0, 60.0), ("roll_std", 0.0, 60.0), ("max_pitch_roll", 0.0, 85.0),
+            ("jitter", 0.0, 0.2),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            whole = isinstance(low, int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise InputError(f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}")
+            if not low <= value <= high:
+                raise InputError(f"{name} of a face recipe must lie in [{low}, {high}], got {value!r}")
+        if self.generator_version != GENERATOR_VERSION:
+            raise InputError(
+                f"this recipe asks for version {self.generator_version} of the face generator; installed is version "
+                f"{GENERATOR_VERSION}. Install the mtlsearch that wrote the recipe, or drop generator_version from it."
+            )
+
+    @property
+    def stored_size(self) -> int:
+        """Side of the stored image; of the same parity as image_size, so that the crop lies in the exact centre."""
+        stored = math.ceil(self.image_size * self.margin - 1e-9)
+        return stored + (stored - self.image_size) % 2
+
+    def count(self, split: str) -> int:
+        """Images in a split."""
+        if split not in SPLITS:
+            raise InputError(unknown_name("split", split, SPLITS))
+        return int(getattr(self, split))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, for YAML, JSON and MLflow."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> SyntheticRecipe:
+        """The recipe of a mapping; InputError for unknown fields."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                raise InputError(unknown_name("field of a face recipe", name, known))
+        return cls(**fields)
+
+    def digest(self) -> str:
+        """16 hex digits that name the recipe."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+LABELS: dict[str, tuple[tuple[int, ...], str]] = {
+    "landmarks": ((68, 3), "float32"),
+    "angles": ((3,), "float32"),
+    "pose": ((12,), "float32"),
+    "shape": ((SHAPE_MODES,), "float32"),
+    "expression": ((EXPRESSION_MODES,), "float32"),
+    "visible": ((68,), "bool"),
+}
+"""Name -> shape per sample and dtype of the stored labels; see `Sample`."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One face.
+
+    image (H, H, 3) uint8 RGB, H = stored size; landmarks (68, 3) float64: x right, y down, in pixels of this image
+    with the origin at the centre of pixel (0, 0), z in the same scale towards the viewer; angles (3,) degrees: pitch,
+    yaw, roll; pose (12,): row-major 3×4 [sR | t] from model units to y-up pixels (image y = H − 1 − y_up; t_z = 0);
+    shape (40,), expression (10,): coefficients; visible (68,) bool: inside the image and hidden by nothing.
+    """
+
+    image: Bytes
+    landmarks: Floats
+    angles: Floats
+    pose: Floats
+    shape: Floats
+    expression: Floats
+    visible: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The model in the renderer's layout (float32)."""
+
+    mean: Floats32
+    modes: Floats32
+    triangles: npt.NDArray[np.int32]
+    uv: Floats32
+    flat: Floats32
+    one_sided: npt.NDArray[np.bool_]
+
+
+@lru_cache(maxsize=1)
+def _scene() -> _Scene:
+    model = morphable_model()
+    modes = np.concatenate([model.shape_modes, model.expression_modes], -1)
+    return _Scene(
+        model.mean.astype(np.float32).ravel(),
+        np.ascontiguousarray(modes.reshape(-1, modes.shape[-1]).T, np.float32),
+        model.mesh.triangles,
+        model.mesh.uv.astype(np.float32),
+        model.mesh.vertices[:, :2].astype(np.float32),
+        # Lips and lids can open or close from rest in one direction only.
+        np.array([name in ("jaw_open", "smile", "blink") for name in EXPRESSIONS]),
+    )
+
+
+def draw_angles(rng: np.random.Generator, recipe: SyntheticRecipe) -> Floats:
+    """(3,) degrees: pitch, yaw, roll from the recipe's distribution."""
+    limit = recipe.max_pitch_roll
+    pitch, roll = np.clip(rng.standard_normal(2) * [recipe.pitch_std, recipe.roll_std], -limit, limit)
+    uniform, spread = rng.uniform(-recipe.max_yaw, recipe.max_yaw), rng.normal(0, recipe.yaw_std)
+    yaw = uniform if rng.random() < recipe.yaw_uniform else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
+    return np.array([pitch, yaw, roll])
+
+
+def draw_expression(rng: np.random.Generator) -> Floats:
+    """(10,) coefficients of second moment 1 when shown; three faces in ten are near rest."""
+    values = rng.standard_normal(EXPRESSION_MODES)
+    values = np.where(_scene().one_sided, np.abs(values), values)
+    return values * (0.25 if rng.random() < 0.3 else 1.0)
+
+
+def render_sample(recipe: SyntheticRecipe, split: str, index: int) -> Sample:
+    """Sample `index` of a split. The same arguments give the same bytes."""
+    if not 0 <= index < recipe.count(split):
+        raise InputError(f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}")
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index])))
+    angles = draw_angles(rng, recipe)
+    shape = rng.standard_normal(SHAPE_MODES)
+    expression = draw_expression(rng)
+    return render_face(angles, shape, expression, rng, recipe.image_size, recipe.stored_size, recipe.jitter)
+
+
+def render_face(
+    angles: Floats,
+    shape: Floats,
+    expression: Floats,
+    rng: np.random.Generator,
+    image_size: int,
+    stored_size: int,
+    jitter: float = 0.0,
+) -> Sample:
+    """A face of given angles (3,) degrees, shape (40,) and expression (10,); rng draws its crop and its looks."""
+    model, scene = morphable_model(), _scene()
+    points = model.landmarks(shape, expression)
+    turned = pose_matrix(angles, np.array(1.0), np.zeros(3))
+    box = box_of_landmarks(project(points, turned, 1))
+    side = float(max(box[2] - box[0], box[3] - box[1])) * math.sqrt(2)
+    shift, spread = np.clip(rng.standard_normal(2), -2, 2) * jitter * image_size, np.clip(rng.standard_normal(), -2, 2)
+    scale = image_size / side * math.exp(-spread * jitter)
+    centre = (stored_size - 1) / 2
+    # The box's centre goes to the image's centre. `project` with height 1 gave y down = −y up.
+    translation = np.array(
+        [
+            centre + shift[0] - scale * (box[0] + box[2]) / 2,
+            centre + shift[1] + scale * (box[1] + box[3]) / 2,
+            0.0,
+        ]
+    )
+    pose = pose_matrix(angles, np.array(scale), translation)
+    landmarks = project(points, pose, stored_size)
+    image, visible = _paint(pose, np.concatenate([shape, expression]), landmarks, scale, rng, stored_size)
+    return Sample(image, landmarks, angles, pose, shape, expression, visible)
+
+
+def _paint(
+    pose: Floats, coefficients: Floats, landmarks: Floats, scale: float, rng: np.random.Generator, size: int
+) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    scene, looks = _scene(), bank()
+    look = draw_look(rng, scale)
+    around = draw_surroundings(rng, size, look.base)
+
+    vertices = np.empty_like(scene.mean)
+    renderer.deform(scene.mean, scene.modes, coefficients.astype(np.float32), vertices)
+    vertices = vertices.reshape(-1, 3)
+    if look.hair >= 0:
+        vertices += looks.volumes[look.hair]
+    pixels = np.empty(vertices.shape)
+    renderer.to_pixels(vertices, pose.reshape(3, 4), size, pixels)
+    normals = np.empty(vertices.shape, np.float32)
+    renderer.vertex_normals(pixels, scene.triangles, normals)
+    depth, owner = np.empty((size, size), np.float32), np.empty((size, size), np.int32)
+    bary = np.empty((size, size, 2), np.float32)
+    renderer.rasterise(pixels, scene.triangles, depth, owner, bary)
+
+    image, covered = around.background, np.zeros((size, size), np.bool_)
+    renderer.paint_shapes(image, covered, around.behind)
+    covered[:] = False
+    # About one texel per pixel: a texel is 0.011 model units at full resolution.
+    level = 0 if scale > 65 else (1 if scale > 32 else 2)
+    renderer.shade(
+        image, owner, bary, scene.triangles, normals, scene.uv, scene.flat, looks.levels[level],
+        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light, look.gloss,
+    )  # fmt: skip
+    smooth = np.empty_like(image)
+    renderer.soften_edges(image, depth, 0.14 * scale, smooth)
+    renderer.paint_shapes(smooth, covered, around.before)
+    if around.blur > 0.2:
+        smooth = cv2.GaussianBlur(smooth, (0, 0), around.blur)
+    out = np.empty((size, size, 3), np.uint8)
+    renderer.finish(smooth, looks.noise, around.offset, around.noise, around.table, out)
+    if around.jpeg:
+        _, encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, around.jpeg])
+        out = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    visible = np.empty(len(landmarks), np.bool_)
+    renderer.visible_points(landmarks, depth, covered, 0.06 * scale, visible)
+    return out, visible

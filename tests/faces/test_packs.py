@@ -1,0 +1,184 @@
+"""Packs: one rendering however many ask, the same bytes for any number of workers, damage named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtlsearch.errors import InputError
+from mtlsearch.faces import packs
+from mtlsearch.faces.packs import Pack, ensure_pack, open_pack, pack_folder
+from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+
+RECIPE = SyntheticRecipe(train=70, val=5, test=3, image_size=32)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return ensure_pack(RECIPE, tmp_path_factory.mktemp("packs"), workers=2)
+
+
+@pytest.fixture
+def copy(made: Pack, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made.folder, tmp_path / "copy"))
+
+
+def test_content_is_what_the_recipe_renders(made: Pack) -> None:
+    assert made.counts == {"train": 70, "val": 5, "test": 3}
+    assert (made.image_size, made.stored_size, made.recipe) == (32, 40, RECIPE)
+    for split, index in (("train", 0), ("train", 69), ("val", 4), ("test", 2)):
+        sample, stored = render_sample(RECIPE, split, index), made.split(split)
+        np.testing.assert_array_equal(stored.images[index], sample.image)
+        for name, values in stored.labels.items():
+            np.testing.assert_array_equal(values[index], getattr(sample, name).astype(values.dtype))
+    assert not made.split("train").images.flags.writeable
+
+
+def test_one_worker_and_two_give_the_same_bytes(made: Pack, tmp_path: Path) -> None:
+    alone = ensure_pack(RECIPE, tmp_path, workers=1)
+    files = sorted(p.name for p in made.folder.iterdir())
+    assert files == sorted(p.name for p in alone.folder.iterdir())
+    for name in files:
+        assert (made.folder / name).read_bytes() == (alone.folder / name).read_bytes(), name
+    assert open_pack(alone.folder, verify=True).manifest == made.manifest
+
+
+def test_a_finished_pack_is_not_rendered_again(made: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("rendered again")
+
+    monkeypatch.setattr(packs, "render_sample", never)
+    assert ensure_pack(RECIPE, made.folder.parent).folder == made.folder
+
+
+def test_progress_counts_every_image(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    ensure_pack(SyntheticRecipe(train=40, val=3, test=0, image_size=32), tmp_path, lambda *c: calls.append(c), 2)
+    assert calls[-1] == (43, 43) and calls == sorted(calls) and len(calls) >= 3
+
+
+def test_ten_processes_pack_once(tmp_path: Path) -> None:
+    # No __main__ guard, as in a user's script. Every process reports whether it was the one that rendered.
+    code = f"""
+from mtlsearch.faces import packs
+from mtlsearch.faces.synthetic import SyntheticRecipe
+rendered, original = [], packs._render
+def counted(*arguments):
+    rendered.append(1)
+    original(*arguments)
+packs._render = counted
+pack = packs.ensure_pack(SyntheticRecipe(train=24, val=2, test=2, image_size=32, seed=77), {str(tmp_path)!r}, workers=1)
+print(len(rendered), packs._checksum(pack.folder / "manifest.json"), pack.split("train").images.sum())
+"""
+    running = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(10)
+    ]
+    answers = []
+    for process in running:
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+        answers.append(out.split())
+    assert sum(int(answer[0]) for answer in answers) == 1
+    assert len({tuple(answer[1:]) for answer in answers}) == 1
+    assert [p.name for p in tmp_path.iterdir() if ".tmp-" in p.name] == []
+
+
+def test_remains_of_a_killed_process_are_cleaned(tmp_path: Path) -> None:
+    recipe = SyntheticRecipe(train=1, val=0, test=0, image_size=16)
+    folder = pack_folder(recipe, tmp_path)
+    left, other = tmp_path / f"{folder.name}.tmp-dead", tmp_path / "somebody-else.tmp-1"
+    for path in (left, other):
+        path.mkdir()
+        (path / "train.images.npy").write_bytes(b"half")
+    ensure_pack(recipe, tmp_path)
+    assert not left.exists() and other.exists()
+
+
+def test_a_failing_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(recipe: SyntheticRecipe, split: str, index: int) -> object:
+        if index == 35:
+            raise RuntimeError("no")
+        return render_sample(recipe, split, index)
+
+    monkeypatch.setattr(packs, "render_sample", broken)
+    with pytest.raises(RuntimeError, match="no"):
+        ensure_pack(RECIPE, tmp_path)
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize("file", ["train.images.npy", "val.labels.npz"])
+def test_a_truncated_file_is_named(copy: Path, file: str) -> None:
+    whole = (copy / file).read_bytes()
+    (copy / file).write_bytes(whole[:-100])
+    with pytest.raises(InputError, match=rf"{file}: expected {len(whole)} bytes, found {len(whole) - 100}.*[Dd]elete the folder"):
+        open_pack(copy)
+    (copy / file).unlink()
+    with pytest.raises(InputError, match=rf"{file}.*missing"):
+        open_pack(copy)
+
+
+def test_a_changed_byte_is_found_when_verified(copy: Path) -> None:
+    file = copy / "test.images.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    open_pack(copy)
+    with pytest.raises(InputError, match=r"test\.images\.npy.*checksum"):
+        open_pack(copy, verify=True)
+
+
+def test_an_image_array_of_another_shape_is_refused(copy: Path) -> None:
+    file = copy / "val.images.npy"
+    images = np.load(file)
+    np.save(file, images.reshape(5, 40, 3, 40))  # as many bytes
+    with pytest.raises(InputError, match=r"expected \(5, 40, 40, 3\) uint8"):
+        open_pack(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format_version": 1}', '"text"'])
+def test_a_broken_manifest_is_refused(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        open_pack(copy)
+
+
+def test_another_format_version_is_refused(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format_version": 9}))
+    with pytest.raises(InputError, match="format version 9"):
+        open_pack(copy)
+
+
+def test_a_folder_that_is_no_pack(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pack of faces"):
+        open_pack(tmp_path)
+
+
+def test_unknown_split(made: Pack) -> None:
+    with pytest.raises(InputError, match="train, val, test"):
+        made.split("training")
+
+
+def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(packs.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(InputError, match=r"needs .* MB.* free"):
+        ensure_pack(RECIPE, tmp_path)
+
+
+def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match="MTLSEARCH_CACHE"):
+        ensure_pack(RECIPE, tmp_path / "file" / "root")
+
+
+def test_the_cache_variable_names_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTLSEARCH_CACHE", str(tmp_path / "here"))
+    assert pack_folder(RECIPE).parent == tmp_path / "here"
