@@ -126,7 +126,7 @@ def check_reach(task: str, leaves: set[Tensor], parameters: Sequence[Tensor]) ->
     if outside:
         warnings.warn(
             f"the loss of task {task!r} reaches {len(outside)} parameters that this optimizer does not "
-            "hold; they get no gradient. Give them to the wrapped optimizer (add_param_group), or freeze them with "
-            "requires_grad_(False)",
+            "hold; they get no gradient. Give them to the wrapped optimizer (add_param_group), or freeze "
+            "them with requires_grad_(False)",
             stacklevel=4,
         )

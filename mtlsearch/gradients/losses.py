@@ -123,6 +123,6 @@ class FiniteWatch:
 def _message(name: str, value: str, step: int) -> str:
     return (
         f"the loss of task {name!r} is {value} at step {step}; lower the learning rate or clip gradients, "
-        "give None "
-        "for a task without labels in the batch, and with a GradScaler call backward(losses, scaler=scaler)"
+        "give None for a task without labels in the batch, and with a GradScaler call "
+        "backward(losses, scaler=scaler)"
     )

@@ -69,8 +69,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         elif self.strategy.needs_tasks:
             raise ValueError(
                 f"strategy {self.strategy.name!r} has parameters for each task, so the tasks must be named "
-                f'when the optimizer is built: {type(self).__name__}(optimizer, strategy="{self.strategy.name}", '
-                'tasks=["landmarks", "pose"])'
+                f"when the optimizer is built: {type(self).__name__}(optimizer, "
+                f'strategy="{self.strategy.name}", tasks=["landmarks", "pose"])'
             )
         if own := self.strategy.parameters():
             undecayed = {"weight_decay": 0.0} if "weight_decay" in optimizer.defaults else {}
