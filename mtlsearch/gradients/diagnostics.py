@@ -44,7 +44,7 @@ class Diagnostics:
         if self.gramian is None:
             raise RuntimeError(
                 "no gradients of single tasks were computed in the last step (tasks: "
-                f"{', '.join(self.tasks)}): loss "
-                "strategies do one backward, and one task alone is plain training"
+                f"{', '.join(self.tasks)}): loss strategies do one backward, and one task "
+                "alone is plain training"
             )
         return self.gramian

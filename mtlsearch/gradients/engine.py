@@ -160,6 +160,7 @@ class RowsEngine(Engine):
             # come.
             gradients = torch.autograd.grad(loss, wanted, retain_graph=left > 0, allow_unused=True)
             self._rows.add(task, wanted, gradients)
+            del gradients  # before the next task's are made: the peak is the rows and one task's gradients
 
     def combine(self, step: Step) -> Diagnostics:
         tasks = self.pending
@@ -204,6 +205,5 @@ class RowsEngine(Engine):
             return message + "None of the parameters in shared=… belongs to it and requires grad."
         return message + (
             "Train them with a plain optimizer; or, behind torch.compile, where a task whose head starts "
-            "at zero "
-            "seems to reach nothing, name the shared parameters: shared=model.backbone.parameters()."
+            "at zero seems to reach nothing, name the shared ones: shared=model.backbone.parameters()."
         )

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 # The autograd node of a torch.compile'd region (AOTAutograd). It reaches every parameter of the region from
@@ -98,7 +97,7 @@ class ParameterSets:
 
 
 def walk(loss: Tensor) -> tuple[set[Tensor], bool]:
-    """The leaf parameters that a loss reaches, and whether it comes through a compiled module."""
+    """The leaves that a loss reaches, and whether it comes through a compiled module."""
     leaves: set[Tensor] = set()
     compiled = False
     seen: set[Any] = set()
@@ -109,7 +108,7 @@ def walk(loss: Tensor) -> tuple[set[Tensor], bool]:
             continue
         seen.add(node)
         variable = getattr(node, "variable", None)
-        if isinstance(variable, torch.nn.Parameter):
+        if isinstance(variable, Tensor):
             leaves.add(variable)
         compiled = compiled or node.name() == _COMPILED_NODE
         pending.extend(following for following, _ in node.next_functions)
@@ -117,21 +116,17 @@ def walk(loss: Tensor) -> tuple[set[Tensor], bool]:
 
 
 def check_reach(task: str, leaves: set[Tensor], parameters: Sequence[Tensor]) -> None:
-    """Raise when a loss reaches no parameter of the optimizer; warn when it reaches others, which get no
-    gradient.
-    """
-    outside = leaves.difference(parameters)
-    if len(outside) == len(leaves):
+    """Raise when a loss reaches no parameter of the optimizer; warn of others, which get no gradient."""
+    if leaves.isdisjoint(parameters):
         raise ValueError(
             f"the loss of task {task!r} reaches no parameter of this optimizer; was it computed by another "
-            "model, or "
-            "is part of the graph detached?"
+            "model, or is part of the graph detached?"
         )
+    outside = [leaf for leaf in leaves.difference(parameters) if isinstance(leaf, nn.Parameter)]
     if outside:
         warnings.warn(
             f"the loss of task {task!r} reaches {len(outside)} parameters that this optimizer does not "
-            "hold; they get "
-            "no gradient. Give them to the wrapped optimizer (add_param_group), or freeze them with "
-            "requires_grad_(False)",
+            "hold; they get no gradient. Give them to the wrapped optimizer (add_param_group), or freeze "
+            "them with requires_grad_(False)",
             stacklevel=4,
         )

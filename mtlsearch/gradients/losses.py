@@ -53,8 +53,8 @@ class TaskNames:
             if name not in self.names and self.fixed:
                 raise ValueError(
                     unknown_name("task", name, self.names)
-                    + ". Tasks are fixed by tasks=… or by the first step; a "
-                    "task that is absent at first must be named in tasks=…"
+                    + ". Tasks are fixed by tasks=… or by the first step; a task that is absent at first "
+                    "must be named in tasks=…"
                 )
         for name, loss in named.items():
             _check(name, loss)
@@ -75,8 +75,8 @@ def _check(name: str, loss: object) -> None:
     if not loss.requires_grad:
         raise ValueError(
             f"the loss of task {name!r} does not require grad: it was detached, computed under "
-            "torch.no_grad(), or "
-            "depends on no parameter that is trained; give None for a task that takes no part"
+            "torch.no_grad(), or depends on no parameter that is trained; give None for a task that takes "
+            "no part"
         )
 
 
@@ -123,6 +123,6 @@ class FiniteWatch:
 def _message(name: str, value: str, step: int) -> str:
     return (
         f"the loss of task {name!r} is {value} at step {step}; lower the learning rate or clip gradients, "
-        "give None "
-        "for a task without labels in the batch, and with a GradScaler call backward(losses, scaler=scaler)"
+        "give None for a task without labels in the batch, and with a GradScaler call "
+        "backward(losses, scaler=scaler)"
     )

@@ -69,9 +69,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         elif self.strategy.needs_tasks:
             raise ValueError(
                 f"strategy {self.strategy.name!r} has parameters for each task, so the tasks must be named "
-                "when the "
-                f'optimizer is built: {type(self).__name__}(optimizer, strategy="{self.strategy.name}", '
-                'tasks=["landmarks", "pose"])'
+                f"when the optimizer is built: {type(self).__name__}(optimizer, "
+                f'strategy="{self.strategy.name}", tasks=["landmarks", "pose"])'
             )
         if own := self.strategy.parameters():
             undecayed = {"weight_decay": 0.0} if "weight_decay" in optimizer.defaults else {}
@@ -117,11 +116,11 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
     def backward(self, losses: Losses, combine: bool = True, scaler: GradScaler | None = None) -> None:
         """Backward of every task's loss, and their combination added to `.grad`.
 
-        losses: one scalar a task, in a sequence (in the order of the tasks) or a mapping name ->
-            loss; None for a task that takes no part. Static weights are the caller's: multiply the losses.
-        combine: False only accumulates, for micro-batches and for tasks with batches of their own; the last
-            call, or `combine()`, combines what has come together. A loss strategy, whose backward is linear in
-            the losses, fills `.grad` at once.
+        losses: one scalar a task, in a sequence (in the order of the tasks) or a mapping name -> loss; None
+            for a task that takes no part. Static weights are the caller's: multiply the losses.
+        combine: False only accumulates, for micro-batches and for tasks with batches of their own; the
+            last call, or `combine()`, combines what has come together. A loss strategy, whose backward is
+            linear in the losses, fills `.grad` at once.
         scaler: a GradScaler. The strategy sees unscaled losses and gradients; `.grad` stays scaled for
             `scaler.step(optimizer)`, which skips the step when any gradient is not finite.
 
@@ -163,8 +162,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError(
                 f"{type(self).__name__}.step takes no closure, because re-evaluating losses needs "
-                "`backward(losses)`: "
-                "call zero_grad(), backward(losses) and step() in turn"
+                "`backward(losses)`: call zero_grad(), backward(losses) and step() in turn"
             )
         if self._engine.holds_gradients:
             waiting = ", ".join(self.tasks[task] for task in self._engine.pending)
@@ -202,9 +200,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave. Raises ValueError for the state of another strategy or other
-        tasks.
-        """
+        """Restore what `state_dict` gave. ValueError for the state of another strategy or other tasks."""
         state_dict = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, state_dict)
@@ -212,8 +208,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         if _KEY not in state_dict:
             raise ValueError(
                 f"this is the state_dict of a plain optimizer, not of {type(self).__name__}; load it into "
-                "the wrapped "
-                "one: optimizer.optimizer.load_state_dict(…)"
+                "the wrapped one: optimizer.optimizer.load_state_dict(…)"
             )
         ours = state_dict[_KEY]
         if ours["strategy"] != self.strategy.label:

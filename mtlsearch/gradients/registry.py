@@ -82,9 +82,7 @@ def strategy_info(name: str) -> StrategyInfo:
 
 
 def get_strategy(name: str, **hyperparameters: Any) -> Strategy:
-    """A new strategy. Raises ValueError for an unknown name or hyperparameter and for a value out of
-    range.
-    """
+    """A new strategy. ValueError for an unknown name or hyperparameter and for a value out of range."""
     info = strategy_info(name)
     allowed = [hyperparameter.name for hyperparameter in info.hyperparameters]
     for given in hyperparameters:
@@ -108,9 +106,7 @@ def as_strategy(strategy: str | Strategy | Callable[[Tensor], Tensor]) -> Strate
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> str:
-    """The message for a name that is not among the allowed ones, with the nearest one if there is one
-    near.
-    """
+    """The message for a name that is not allowed, with the nearest allowed one if there is one near."""
     names = sorted(allowed)
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else ""

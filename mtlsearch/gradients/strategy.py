@@ -59,9 +59,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     needs_tasks: ClassVar[bool] = False
-    """True where the number of tasks must be known at construction (a strategy with parameters of its
-    own).
-    """
+    """True where the tasks must be known at construction (a strategy with parameters of its own)."""
     stateful: ClassVar[bool] = False
     """True where combining changes the strategy: it is then not called with gradients that are not finite."""
 
@@ -101,9 +99,7 @@ class Strategy(ABC):
 
 
 class GramianStrategy(Strategy):
-    """A strategy that needs only the Gramian of the task gradients and answers with a weight for each
-    task.
-    """
+    """A strategy that needs only the Gramian of the task gradients and answers with a weight a task."""
 
     kind: ClassVar[Kind] = "gramian"
 
@@ -147,9 +143,7 @@ class LossStrategy(Strategy):
 
     @abstractmethod
     def weigh(self, losses: Tensor, step: Step) -> Tensor:
-        """losses (K,) detached, of the tasks `step.tasks` -> weights (K,), which may depend on
-        `parameters()`.
-        """
+        """losses (K,) detached, of `step.tasks` -> weights (K,), which may depend on `parameters()`."""
 
     def penalty(self, tasks: Sequence[int]) -> Tensor | None:
         """A scalar that depends on `parameters()` only, added once a step for each task that takes part."""
@@ -181,8 +175,7 @@ class FunctionStrategy(RowStrategy):
             got = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__
             raise ValueError(
                 f"strategy {self.label} must turn a jacobian (T, P) = {tuple(jacobian.shape)} into a "
-                "gradient "
-                f"(P,) = {tuple(jacobian.shape[1:])}, but gave {got}"
+                f"gradient (P,) = {tuple(jacobian.shape[1:])}, but gave {got}"
             )
         return gradient
 

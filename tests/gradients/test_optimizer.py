@@ -58,6 +58,10 @@ def task_gradients(model: TwoHeads, losses: dict[str, Tensor]) -> dict[str, dict
     return found
 
 
+def kind_of(strategy: str | Callable[[Tensor], Tensor]) -> str:
+    return strategy_info(strategy).kind if isinstance(strategy, str) else "rows"
+
+
 def flat_trunk(model: TwoHeads, by_name: dict[str, Tensor | None]) -> Tensor:
     return torch.cat([by_name[f"trunk.{name}"].flatten() for name, _ in model.trunk.named_parameters()])  # type: ignore[union-attr]
 
@@ -131,6 +135,7 @@ class TestEveryStrategy:
         whole = batch().double()
         optimizer.backward(model.losses(whole))
         joint = gradients(model)
+        own = [s.grad.clone() for s in optimizer.strategy.parameters() if s.grad is not None]
         optimizer.zero_grad()
         optimizer._step = 0  # the same draws again
         for part in whole.chunk(3):
@@ -138,6 +143,8 @@ class TestEveryStrategy:
         optimizer.combine()
         for name, value in gradients(model).items():
             torch.testing.assert_close(value, joint[name], rtol=1e-9, atol=1e-12)
+        for s, whole_gradient in zip(optimizer.strategy.parameters(), own):
+            torch.testing.assert_close(s.grad, whole_gradient)
 
     def test_adds_to_existing_gradients(self, strategy: str) -> None:
         model, optimizer = build(strategy)
@@ -169,6 +176,8 @@ class TestEveryStrategy:
             scaler.step(scaled)
             scaler.update()
         assert scaler.get_scale() == 65536
+        if kind_of(strategy) != "loss":
+            torch.testing.assert_close(scaled.diagnostics.gramian, optimizer.diagnostics.gramian)
         for p, q in zip(model.parameters(), twin.parameters()):
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
 
@@ -384,6 +393,25 @@ def test_no_conflict_gives_the_sum() -> None:
     for name, value in gradients(model).items():
         torch.testing.assert_close(value, expected[name])
     assert optimizer.diagnostics.conflict_share == 0
+
+
+class SeesTheRows:
+    """A strategy that is not scale-equivariant: it would notice scaled gradients."""
+
+    def __call__(self, jacobian: Tensor) -> Tensor:
+        return jacobian.sum(0) / (1 + jacobian.norm())
+
+
+def test_rows_are_unscaled_for_strategies_that_see_them() -> None:
+    results = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=65536.0)):
+        model, optimizer = build(SeesTheRows())
+        optimizer.backward(model.losses(batch()), scaler=scaler)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        results.append(gradients(model))
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value)
 
 
 def test_every_registered_strategy_is_resolved_by_name() -> None:

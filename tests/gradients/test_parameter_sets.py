@@ -45,6 +45,28 @@ def test_a_parameter_that_some_tasks_reach_has_zero_rows_for_the_others() -> Non
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_branch_that_one_task_leaves_out_for_a_step() -> None:
+    torch.manual_seed(1)
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    optimizer = sgd(nn.ModuleList([first, second]))
+
+    def losses(with_branch: bool) -> list[Tensor]:
+        features = first(torch.ones(2, 4)).tanh()
+        deep = second(features)
+        return [(deep - 1).square().mean(), ((deep if with_branch else features) + 1).square().mean()]
+
+    optimizer.backward(losses(True))
+    optimizer.zero_grad()
+    given = losses(False)
+    alone = torch.autograd.grad(given[0], list(second.parameters()), retain_graph=True)
+    optimizer.backward(given)
+    assert optimizer.diagnostics.weights is not None
+    weight = float(optimizer.diagnostics.weights[0])
+    for parameter, gradient in zip(second.parameters(), alone):
+        # Still shared, with a row of zeros for the second task: not that task's row of the step before.
+        torch.testing.assert_close(parameter.grad, weight * gradient)
+
+
 def test_given_sets_sum_what_is_outside() -> None:
     # A loss that reaches both heads: the graph would take the heads as shared.
     def losses(model: TwoHeads) -> list[Tensor]:
@@ -115,6 +137,16 @@ def test_gradients_that_autograd_shares_are_copied() -> None:
     optimizer.backward([(left + right + common).sum(), (2 * common).sum()])
     left.grad.mul_(5)  # type: ignore[union-attr]
     assert right.grad.tolist() == [1, 1, 1] and left.grad.is_contiguous()  # type: ignore[union-attr]
+
+
+def test_plain_tensors_are_parameters_too() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = PCGrad(torch.optim.SGD([weight], lr=1.0))
+    data = torch.eye(3, requires_grad=True)  # a leaf that nobody trains: no warning
+    optimizer.backward([(data @ weight)[0], -(data @ weight)[:2].sum()])
+    assert weight.grad is not None and optimizer.diagnostics.conflict_share == 1
+    # g1 = (1, 0, 0) and g2 = (-1, -1, 0): g1 loses ⟨g1, g2⟩/2·g2, and g2 loses ⟨g2, g1⟩·g1.
+    torch.testing.assert_close(weight.grad, torch.tensor([0.5, -0.5, 0]) + torch.tensor([0.0, -1, 0]))
 
 
 def test_sparse_gradients_of_one_task_pass_and_shared_ones_are_refused() -> None:
