@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mtlsearch.errors import InputError
+from mtlsearch.search.plan import load_plan, shipped_spaces
+
+pytestmark = pytest.mark.usefixtures("at_root")
+
+SPACE = """
+base: quick
+space:
+  strategy: {choice: [{name: pcgrad}, {name: weighted_sum}]}
+  optimizer: {choice: [{name: sgd, lr: {loguniform: [1.0e-4, 0.1]}, momentum: 0.9, weight_decay: 5.0e-4}, {name: adamw, lr: 0.004, weight_decay: 0.01}]}
+  schedule: {choice: [{name: onecycle}, {name: multistep, milestones: [0.5, 0.625], gamma: 0.2, warmup: 0.0625}]}
+search:
+  objectives: {val/nme: min, val/mae: min}
+  num_samples: 4
+  start_with: [quick, quick_plain]
+"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_every_shipped_space_is_usable_as_it_stands(name: str) -> None:
+    plan = load_plan(name)
+    assert len(plan.baselines) == 2, "the published settings and the plain competent one"
+    for baseline in plan.baselines:
+        resolved = plan.config_of(plan.space.at(baseline.point))
+        assert resolved.tree() == baseline.config.tree()
+
+
+def test_the_quick_space_covers_every_axis_that_the_library_exists_for() -> None:
+    names = {name: parameter for name, parameter in load_plan("quick").space.parameters()}
+    assert len(names["model.backbone"].labels) >= 2
+    assert set(names["strategy"].labels) == {"weighted_sum", "uncertainty", "pcgrad"}
+    assert set(names["losses.landmarks"].labels) == {"smooth_l1", "wing"}
+    assert {"losses.landmarks.wing.w", "losses.landmarks.wing.epsilon"} <= names.keys()
+    assert {"losses.landmarks.smooth_l1.weight", "losses.pose.weight", "losses.parameters.weight"} <= names.keys()
+    assert len(names["schedule"].labels) >= 2
+    assert load_plan("quick").settings.num_samples >= 8
+
+
+def test_baselines_come_first_and_resolve_exactly(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path, SPACE))
+    assert [baseline.name for baseline in plan.baselines] == ["quick", "quick_plain"]
+    assert plan.baselines[0].point["strategy"] == "pcgrad"
+    assert plan.baselines[1].point == {"strategy": "weighted_sum", "optimizer": "adamw", "schedule": "onecycle"}
+
+
+def test_a_baseline_outside_the_space_stops_the_study_with_the_key(tmp_path: Path) -> None:
+    text = SPACE.replace("lr: 0.004", "lr: 0.005")
+    with pytest.raises(InputError, match=r"start_with: quick_plain is not a point.*optimizer\.adamw\.lr = 0.004.*fixes 0.005"):
+        load_plan(write(tmp_path, text))
+    text = SPACE.replace("gamma: 0.2, warmup: 0.0625", "gamma: 0.2, warmup: 0.125")
+    with pytest.raises(InputError, match=r"schedule\.multistep\.warmup = 0\.0625 and the space fixes 0\.125"):
+        load_plan(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("space:", "spaces:", "did you mean 'space'"),
+        ("objectives: {val/nme: min", "objectives: {val/nmee: min", "did you mean 'val/nme'"),
+        ("val/nme: min", "val/nme: minimal", "'minimal' is not one of min, max"),
+        ("num_samples: 4", "num_samples: 1", "start_with lists 2 trials and num_samples allows 1"),
+        ("num_samples: 4", "num_sample: 4", "did you mean 'num_samples'"),
+        ("num_samples: 4", "num_samples: 4\n  sampler: tpee", "did you mean 'tpe'"),
+        ("{name: weighted_sum}", "{name: weighted_sun}", "did you mean 'weighted_sum'"),
+        ("{name: onecycle}", "{name: onecycle, pct: 1}", "schedule.pct"),
+        ("loguniform: [1.0e-4, 0.1]", "loguniform: [-1, 0.1]", "low > 0"),
+        ("loguniform: [1.0e-4, 0.1]", "uniform: [-1, 0.1]", "optimizer.lr"),
+        ("base: quick", "base: quik", "did you mean 'quick'"),
+        ("start_with: [quick,", "start_with: [quack,", "did you mean 'quick'"),
+    ],
+)
+def test_mistakes_in_a_space_are_found_before_any_work(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SPACE
+    with pytest.raises(InputError) as error:
+        load_plan(write(tmp_path, SPACE.replace(old, new)))
+    assert words in str(error.value)
+
+
+def test_overrides_reach_space_and_baselines(tmp_path: Path) -> None:
+    plan = load_plan(write(tmp_path, SPACE), ["training.epochs=2", "strategy.name=uncertainty"])
+    for baseline in plan.baselines:
+        assert baseline.config.training.epochs == 2
+        assert baseline.config.strategy.name == "uncertainty"
+    assert "strategy" not in dict(plan.space.parameters())
+
+
+def test_a_space_that_does_not_exist() -> None:
+    with pytest.raises(InputError, match="did you mean 'quick'"):
+        load_plan("quik")
+    with pytest.raises(InputError, match="no file"):
+        load_plan("none.yaml")

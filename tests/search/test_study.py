@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mtlsearch.errors import InputError
+from mtlsearch.search.plan import load_plan
+from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, read_trials
+
+pytestmark = pytest.mark.usefixtures("at_root")
+
+
+def row(epoch: int, value: float, best: float) -> dict[str, float]:
+    figures = {"val/frequency_error": value, "val/phase_error": value}
+    bests = {f"best/{key}": best for key in figures}
+    return {"epoch": float(epoch), **figures, **bests, "best/epoch": 1.0}
+
+
+@pytest.fixture
+def study(tmp_path: Path, at_root: Path) -> Iterator[Study]:
+    with closing(Study.create(tmp_path, load_plan("examples/own_space.yaml"), "study")) as study:
+        yield study
+
+
+def test_the_journal_replays_to_the_same_trials(study: Study) -> None:
+    config = study.plan.baselines[0].config.tree()
+    for number in range(3):
+        study.add_trial("search", "base" if number == 0 else "", config, {"optimizer.lr": 0.1 * number})
+        study.add_epoch(number, row(1, 2.0 - number, 2.0 - number))
+    study.end_trial(0, "finished", environment={"threads": 1})
+    study.end_trial(1, "failed", "it broke")
+    assert read_trials(study.folder) == list(study.trials.values())
+
+
+def test_what_a_kill_cuts_off_is_one_unfinished_line(study: Study) -> None:
+    study.add_trial("search", "", study.plan.baselines[0].config.tree(), {})
+    study.add_epoch(0, row(1, 1.0, 1.0))
+    path = study.folder / JOURNAL
+    whole = path.read_bytes()
+    last_line = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for cut in range(last_line + 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        trials = read_trials(study.folder)
+        assert len(trials) == 1
+        assert trials[0].history == []
+
+
+def test_damage_elsewhere_is_named(study: Study) -> None:
+    study.add_trial("search", "", {}, {})
+    path = study.folder / JOURNAL
+    path.write_text("{broken\n" + path.read_text())
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        read_trials(study.folder)
+    with pytest.raises(InputError, match="no readable study"):
+        read_trials(study.folder.parent)
+
+
+def test_the_leaderboard_ranks_by_the_first_objective_with_failures_last(study: Study) -> None:
+    tree = study.plan.baselines[0].config.tree()
+    for number, value in enumerate((3.0, 1.0, 2.0)):
+        study.add_trial("search", "", {**tree, "seed": number}, {})
+        study.add_epoch(number, row(1, value, value))
+    study.end_trial(0, "finished")
+    study.end_trial(1, "failed", "diverged")
+    study.end_trial(2, "finished")
+    rows = list(csv.DictReader((study.folder / LEADERBOARD).open()))
+    assert [line["trial"] for line in rows] == ["2", "0", "1"]
+    assert rows[0]["val/frequency_error"] == "2.0"
+    assert rows[0]["seed"] == "2", "keys that differ between trials are columns"
+    assert "training.epochs" not in rows[0], "keys that do not are left out"
+    assert rows[2]["reason"] == "diverged"
+
+
+def test_two_studies_of_one_second_get_a_folder_each(tmp_path: Path) -> None:
+    plan = load_plan("examples/own_space.yaml")
+    folders = set()
+    for _ in range(5):
+        with closing(Study.create(tmp_path, plan)) as study:
+            folders.add(study.folder)
+    assert len(folders) == 5
+
+
+def test_a_taken_name_and_an_unwritable_place_are_refused(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is there already"):
+        Study.create(study.folder.parent, study.plan, "study")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        Study.create(tmp_path / "file" / "results", study.plan)
+
+
+def test_the_journal_is_plain_json_lines(study: Study) -> None:
+    study.add_trial("search", "", {"a": 1}, {})
+    events = [json.loads(line)["event"] for line in (study.folder / JOURNAL).read_text().splitlines()]
+    assert events == ["study", "trial"]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlsearch.search.confirm import fresh_seeds, interval
+from mtlsearch.search.study import TrialState
+from mtlsearch.search.winner import candidates, mean_ratio, pareto_front
+
+OBJECTIVES = {"val/nme": "min", "val/mae": "min"}
+
+
+def trial(number: int, nme: float, mae: float, label: str = "", status: str = "finished") -> TrialState:
+    row = {"epoch": 1.0, "best/epoch": 1.0, "best/val/nme": nme, "best/val/mae": mae}
+    return TrialState(number, "search", label, {}, history=[row], status=status)  # type: ignore[arg-type]
+
+
+def test_the_rule_is_the_mean_ratio_to_the_better_baseline() -> None:
+    trials = [
+        trial(0, 10.0, 10.0, "published"),
+        trial(1, 8.0, 8.0, "plain"),
+        trial(2, 4.0, 9.0),  # mean ratio √(0.5 · 1.125) = 0.75
+        trial(3, 6.5, 6.5),  # 0.8125
+    ]
+    assert [one.number for one in candidates(trials, OBJECTIVES)] == [2, 3, 1, 0]
+    assert mean_ratio(trials[2].best, trials[1].best, OBJECTIVES) == pytest.approx(0.75)
+
+
+def test_dominated_trials_stopped_trials_and_failures_do_not_win() -> None:
+    trials = [trial(0, 5, 5, "base"), trial(1, 1, 1, status="stopped"), trial(2, 1, 1, status="failed"), trial(3, 6, 6)]
+    assert [one.number for one in candidates(trials, OBJECTIVES)] == [0, 3]
+    assert candidates([trial(0, 1, 1, status="failed")], OBJECTIVES) == []
+
+
+def test_objectives_to_be_maximised() -> None:
+    objectives = {"val/accuracy": "max"}
+    assert mean_ratio({"val/accuracy": 0.9}, {"val/accuracy": 0.6}, objectives) == pytest.approx(2 / 3)
+    assert pareto_front({"a": {"val/accuracy": 0.9}, "b": {"val/accuracy": 0.6}}, objectives) == ["a"]
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_dominates_and_holds_the_winner(points: list[tuple[float, float]]) -> None:
+    figures = {i: {"val/nme": x, "val/mae": y} for i, (x, y) in enumerate(points)}
+    front = pareto_front(figures, OBJECTIVES)
+    assert front
+    for one in front:
+        for other in points:
+            x, y = points[one]
+            assert not (other[0] <= x and other[1] <= y and other != (x, y))
+    ranked = candidates([trial(i, x, y) for i, (x, y) in enumerate(points)], OBJECTIVES)
+    assert ranked[0].number in front
+
+
+def test_no_interval_below_five_seeds_and_a_covering_one_above() -> None:
+    assert interval(np.array([-1.0, -1.1, -0.9, -1.2])) is None
+    bounds = interval(np.array([-1.0, -1.1, -0.9, -1.2, -0.8]))
+    assert bounds is not None
+    assert bounds[0] < -1.0 < bounds[1] < 0
+    assert interval(np.array([1.0, 2.0, math.nan, 1.0, 2.0])) is None
+
+
+def test_fresh_seeds_are_fixed_and_distinct() -> None:
+    seeds = fresh_seeds(0, 20)
+    assert len(set(seeds)) == 20
+    assert 0 not in seeds
+    assert seeds[:3] == fresh_seeds(0, 3)
