@@ -1,10 +1,13 @@
-"""The mean head: an analytic surface on a grid of columns (angle around the head) and rows (shoulders to crown).
+"""The mean head: an analytic surface on a grid of columns (angle around the head) and rows (shoulders to
+crown).
 
-Model units: half the width of the face is about 0.76; x right, y up, z towards the viewer; the origin lies inside the
-head, level with the bridge of the nose. One grid carries shoulders, neck, the underside of the jaw, the face, ears and
-skull, so that the jaw is a row of the grid: it is round, and the contour landmarks lie on it by construction.
+Model units: half the width of the face is about 0.76; x right, y up, z towards the viewer; the origin lies
+inside the head, level with the bridge of the nose. One grid carries shoulders, neck, the underside of the
+jaw, the face, ears and skull, so that the jaw is a row of the grid: it is round, and the contour landmarks
+lie on it by construction.
 
-The numbers below are proportions of an average head, drawn up for this library; no scan or data set went into them.
+The numbers below are proportions of an average head, drawn up for this library; no scan or data set went into
+them.
 """
 
 from __future__ import annotations
@@ -83,6 +86,12 @@ def _section(angle: Floats, y: Floats) -> tuple[Floats, Floats]:
     return _WIDTH(y) * np.sin(angle) * closing, z
 
 
+def ears(angle: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """How far the ears stand off the head, in x and in z."""
+    ear = np.exp(-(((y - 0.10) / 0.21) ** 4) - ((np.abs(np.degrees(angle)) - 99) / 8) ** 2)
+    return np.sign(angle) * 0.115 * ear, -0.05 * ear
+
+
 def _features(x: Floats, y: Floats, z: Floats, angle: Floats) -> tuple[Floats, Floats, Floats]:
     """Nose, eyes, mouth, chin and ears, added to the bare head."""
     front = 1 / (1 + np.exp(-(np.cos(angle) - 0.25) / 0.06))
@@ -103,18 +112,18 @@ def _features(x: Floats, y: Floats, z: Floats, angle: Floats) -> tuple[Floats, F
     dz -= 0.020 * bump(ax, y, 0.29, -0.42, 0.05, 0.06)  # corners of the mouth
     dz -= 0.030 * bump(ax, y, 0.0, -0.42, 0.19, 0.014)  # the seam of the lips
     dz -= 0.014 * bump(ax, y, 0.0, -0.26, 0.03, 0.06)  # philtrum
-    ear = np.exp(-(((y - 0.10) / 0.21) ** 4) - ((np.abs(np.degrees(angle)) - 99) / 8) ** 2)
-    return x + np.sign(x) * 0.115 * ear, y, z + dz * front - 0.05 * ear
+    out, back = ears(angle, y)
+    return x + out, y, z + dz * front + back
 
 
 @dataclass(frozen=True)
 class HeadMesh:
     """The mean head.
 
-    vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front faces
-    counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror (V,): the
-    vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's edge;
-    landmark_vertices (68, 3), landmark_weights (68, 3): barycentric points on the surface.
+    vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front
+    faces counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror
+    (V,): the vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's
+    edge; landmark_vertices (68, 3), landmark_weights (68, 3): barycentric points on the surface.
     """
 
     vertices: Floats
@@ -167,7 +176,8 @@ def _surface() -> tuple[Floats, Floats, int]:
 
 
 def _triangulate(rows: int, columns: int) -> Ints:
-    """Two triangles a cell; the diagonal changes sides in the middle, so that the mesh is its own mirror image."""
+    """Two triangles a cell; the diagonal changes sides in the middle, so that the mesh is its own mirror
+    image."""
     index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     left = np.arange(columns - 1) < (columns - 1) // 2
@@ -177,7 +187,8 @@ def _triangulate(rows: int, columns: int) -> Ints:
 
 
 def _targets() -> list[tuple[float, float]]:
-    """Where landmarks 17–67 of the face's left half of the image (x ≤ 0) and the midline sit, front view, model units."""
+    """Where landmarks 17–67 of the face's left half of the image (x ≤ 0) and the midline sit, front view,
+    model units."""
     at: dict[int, tuple[float, float]] = {}
     brow = ((0.575, 0.415), (0.49, 0.475), (0.385, 0.505), (0.28, 0.495), (0.185, 0.462))
     at.update({17 + i: (-x, y) for i, (x, y) in enumerate(brow)})
@@ -187,12 +198,15 @@ def _targets() -> list[tuple[float, float]]:
     at.update({36 + i: (-x, y) for i, (x, y) in enumerate(eye)})
     at.update({48: (-0.25, -0.42), 49: (-0.16, -0.362), 50: (-0.06, -0.33), 51: (0.0, -0.338)})
     at.update({59: (-0.16, -0.473), 58: (-0.08, -0.5), 57: (0.0, -0.508)})
-    at.update({60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)})
+    at.update(
+        {60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)}
+    )
     return [at.get(i, (np.nan, np.nan)) for i in range(68)]
 
 
 JAW_ANGLES = (83.0, 82.0, 80.0, 71.0, 62.0, 50.5, 37.5, 21.0, 0.0)
-"""Columns of landmarks 0–8 in degrees; 0 and 1 lie in front of the ear at the heights below, the rest on the edge."""
+"""Columns of landmarks 0–8 in degrees; 0 and 1 lie in front of the ear at the heights below, the rest on the
+edge."""
 _EAR_HEIGHTS = (0.19, 0.0)
 
 
@@ -255,13 +269,12 @@ def head_mesh() -> HeadMesh:
             at[i], weights[i] = _on_grid(points, angles, jaw_row, i)
         elif not np.isnan(x):
             at[i], weights[i] = _in_front_view(vertices, front, x, y)
-    for i, other in enumerate(FLIP_68):
-        if other > i or (i > 8 and not weights[i].any()):
-            low, high = (i, other) if weights[i].any() else (other, i)
-            at[high], weights[high] = mirror[at[low]], weights[low]
-    for i in np.flatnonzero(np.array(FLIP_68) == np.arange(68)):  # the midline, exactly: no weight off the middle column
-        on = at[i] % columns == middle
-        weights[i] = np.where(on, weights[i], 0) / weights[i][on].sum()
+    for k, other in enumerate(FLIP_68):
+        if not weights[k].any():  # the right half: the mirror image of the left
+            at[k], weights[k] = mirror[at[other]], weights[other]
+        elif other == k:  # the midline, exactly: no weight off the middle column
+            on = at[k] % columns == middle
+            weights[k] = np.where(on, weights[k], 0) / weights[k][on].sum()
     return HeadMesh(
         vertices=vertices,
         grid=(rows, columns),

@@ -69,7 +69,15 @@ def test_coefficients_only_deform_and_leave_pose_to_the_pose() -> None:
     basis = morphable_model().landmark_basis()
     x, y, z = basis.mean.T
     zero, one = np.zeros(68), np.ones(68)
-    rigid = [(one, zero, zero), (zero, one, zero), (zero, zero, one), (zero, -z, y), (z, zero, -x), (-y, x, zero), (x, y, z)]
+    rigid = [
+        (one, zero, zero),
+        (zero, one, zero),
+        (zero, zero, one),
+        (zero, -z, y),
+        (z, zero, -x),
+        (-y, x, zero),
+        (x, y, z),
+    ]
     for field in rigid:
         np.testing.assert_allclose(np.einsum("lc,lck->k", np.stack(field, -1), basis.shape), 0, atol=1e-10)
     spread = np.sqrt((basis.shape**2).sum(-1)).mean()
@@ -119,7 +127,8 @@ def test_visibility_follows_the_turn_of_the_head() -> None:
 
 
 def test_the_rendered_surface_lies_under_its_landmarks() -> None:
-    """The point of the head that the rasteriser shows in a landmark's pixel is the landmark, to a pixel's rounding."""
+    """The point of the head that the rasteriser shows in a landmark's pixel is the landmark, to a pixel's
+    rounding."""
     model, scene = morphable_model(), synthetic._scene()
     canonical = model.landmark_basis().mean[:, :2]
     size, measured = 200, 0
