@@ -69,11 +69,13 @@ _SHORT: HairLine = (
     (108, 0.18), (116, -0.12), (128, -0.36), (180, -0.42),
 )  # fmt: skip
 _LONG: HairLine = (
-    (0, 0.76), (22, 0.73), (42, 0.66), (56, 0.48), (68, 0.20), (78, -0.10), (86, -0.60), (94, -1.25), (105, -1.5),
+    (0, 0.76), (22, 0.73), (42, 0.66), (56, 0.48), (68, 0.20), (78, -0.10), (86, -0.60), (94,
+    -1.25), (105, -1.5),
     (180, -1.55),
 )  # fmt: skip
 _FRINGE: HairLine = (
-    (0, 0.58), (22, 0.57), (45, 0.52), (57, 0.40), (68, 0.22), (78, -0.05), (86, -0.35), (96, -0.62), (130, -0.70),
+    (0, 0.58), (22, 0.57), (45, 0.52), (57, 0.40), (68, 0.22), (78, -0.05), (86, -0.35), (96,
+    -0.62), (130, -0.70),
     (180, -0.72),
 )  # fmt: skip
 _RECEDING: HairLine = (
@@ -81,7 +83,8 @@ _RECEDING: HairLine = (
     (108, 0.18), (116, -0.12), (128, -0.36), (180, -0.42),
 )  # fmt: skip
 _PARTED: HairLine = (
-    (0, 0.70), (18, 0.68), (36, 0.58), (52, 0.42), (64, 0.22), (74, -0.05), (80, -0.45), (88, -1.0), (100, -1.3),
+    (0, 0.70), (18, 0.68), (36, 0.58), (52, 0.42), (64, 0.22), (74, -0.05), (80, -0.45), (88,
+    -1.0), (100, -1.3),
     (180, -1.4),
 )  # fmt: skip
 HAIR_STYLES: tuple[tuple[HairLine, float, float], ...] = (
@@ -170,7 +173,8 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
     planes["white"], planes["lashes"] = whites, lashes
 
     brows = []
-    for arch, thick, tilt in ((0.02, 0.026, 0.0), (0.04, 0.020, 0.02), (0.01, 0.034, -0.03), (0.03, 0.016, 0.05),
+    for arch, thick, tilt in ((0.02, 0.026, 0.0), (0.04, 0.020, 0.02), (0.01, 0.034, -0.03), (0.03,
+        0.016, 0.05),
                               (0.025, 0.040, 0.0)):  # fmt: skip
         t = (ax - 0.185) / 0.39
         middle = 0.462 + arch * np.sin(np.clip(t, 0, 1) * 2.4) + 0.028 * np.sin(np.clip(t, 0, 1) * 2.0)
@@ -338,9 +342,9 @@ def _light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
     direction = np.array([1.0 * n[0], 0.35 + 0.5 * n[1], 0.7 + abs(n[2])])
     direction /= np.linalg.norm(direction)
     key = 0.12 + 0.60 * u[0]
-    level = 0.74 + 0.28 * u[1]  # brightness of a surface that faces the key light
+    level = 0.80 + 0.26 * u[1]  # brightness of a surface that faces the key light
     if u[2] < 0.10:
-        level *= 0.6
+        level *= 0.65
     warm = 0.05 * n[3]
     tint = np.array([1 + warm, 1 + 0.012 * n[4], 1 - warm])
     light = np.zeros((3, 9))
@@ -403,7 +407,8 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
             turn = 3.1416 * q[5]
             axes = (smallest + (largest - smallest) * q[3:5] ** 1.5) * size
             row[:] = (q[0] < 0.6, q[1] * size, q[2] * size, axes[0], axes[1], np.cos(turn), np.sin(turn),
-                      0.7 + soft * size * q[9], *muted_colour(q[6], q[7], q[8]), 0.25 * (q[10] - 0.5))  # fmt: skip
+                      0.7 + soft * size * q[9], *muted_colour(q[6], q[7], q[8]),
+                      0.25 * (q[10] - 0.5))  # fmt: skip
         return out
 
     behind = shapes(int(9 * u[4] ** 1.5) if u[5] < 0.75 else 0, 0.03, 0.4, 0.08)
@@ -417,7 +422,8 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
         width = size * (0.030 + 0.012 * u[10])
         before = np.array(
             [
-                (0, *(at + across * width * 1.9 * i), size * (0.16 - 0.02 * abs(i - 1.4)), width, np.cos(turn),
+                (0, *(at + across * width * 1.9 * i), size * (0.16 - 0.02 * abs(i - 1.4)), width,
+                np.cos(turn),
                  np.sin(turn), 0.9 + 0.006 * size, *(skin * (0.92 + 0.04 * i)), 0.12)
                 for i in range(4)
             ]

@@ -61,6 +61,6 @@ def save_image(image: Bytes, path: str | Path) -> Path:
     kind = path.suffix.lower()
     if kind not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"images are written as .png or .jpg, got {str(path)!r}")
-    _, encoded = cv2.imencode(kind, np.ascontiguousarray(image[..., ::-1]))
+    _, encoded = cv2.imencode(kind, np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     path.write_bytes(encoded.tobytes())
     return path

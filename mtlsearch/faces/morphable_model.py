@@ -26,7 +26,8 @@ KERNEL_SCALES = ((0.75, 0.065), (0.33, 0.022))
 ASYMMETRY = 0.05
 """Share of the odd part's variance: real faces are nearly, not exactly, symmetric."""
 EXPRESSIONS = (
-    "jaw_open", "smile", "pucker", "brow_raise", "frown", "blink", "squint", "mouth_aside", "cheek_puff", "jaw_aside",
+    "jaw_open", "smile", "pucker", "brow_raise", "frown", "blink", "squint", "mouth_aside",
+    "cheek_puff", "jaw_aside",
 )  # fmt: skip
 
 

@@ -132,7 +132,8 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format_version"] != FORMAT_VERSION:
             raise InputError(
-                f"{path}: format version {manifest['format_version']!r}, this mtlsearch reads {FORMAT_VERSION}. "
+                f"{path}: format version {manifest['format_version']!r}, this mtlsearch reads "
+                f"{FORMAT_VERSION}. "
                 f"Delete the folder {folder} and run again, it is rendered anew."
             )
         size = int(manifest["stored_size"])
@@ -218,7 +219,8 @@ def ensure_pack(
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write face packs to {folder.parent}: {error.strerror}. Set {CACHE_VARIABLE} to a folder that "
+            f"cannot write face packs to {folder.parent}: {error.strerror}. Set {CACHE_VARIABLE} to a "
+            f"folder that "
             "can be written."
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
@@ -240,7 +242,8 @@ def _render(recipe: SyntheticRecipe, folder: Path, progress: Progress | None, wo
     needed, free = _needed_bytes(recipe), shutil.disk_usage(folder.parent).free
     if needed > free:
         raise InputError(
-            f"packing these faces needs {needed / 1e6:,.0f} MB, {folder.parent} has {free / 1e6:,.0f} MB free. Free "
+            f"packing these faces needs {needed / 1e6:,.0f} MB, {folder.parent} has {free / 1e6:,.0f} "
+            f"MB free. Free "
             f"some space, render fewer or smaller images, or set {CACHE_VARIABLE} to another disk."
         )
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))

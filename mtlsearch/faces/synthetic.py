@@ -64,7 +64,8 @@ class SyntheticRecipe:
         for name, low, high in (
             ("seed", 0, 2**63 - 1), ("train", 0, 10**8), ("val", 0, 10**8), ("test", 0, 10**8),
             ("image_size", 16, 1024), ("margin", 1.0, 2.0), ("yaw_uniform", 0.0, 1.0), ("max_yaw", 0.0, 90.0),
-            ("yaw_std", 0.0, 90.0), ("pitch_std", 0.0, 60.0), ("roll_std", 0.0, 60.0), ("max_pitch_roll", 0.0, 85.0),
+            ("yaw_std", 0.0, 90.0), ("pitch_std", 0.0, 60.0), ("roll_std", 0.0, 60.0),
+            ("max_pitch_roll", 0.0, 85.0),
             ("jitter", 0.0, 0.2),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -75,10 +76,14 @@ class SyntheticRecipe:
                 )
             if not low <= value <= high:
                 raise InputError(f"{name} of a face recipe must lie in [{low}, {high}], got {value!r}")
+            if not whole:  # 90 and 90.0 are the same recipe
+                object.__setattr__(self, name, float(value))
         if self.generator_version != GENERATOR_VERSION:
             raise InputError(
-                f"this recipe asks for version {self.generator_version} of the face generator; installed is version "
-                f"{GENERATOR_VERSION}. Install the mtlsearch that wrote the recipe, or drop generator_version from it."
+                f"this recipe asks for version {self.generator_version} of the face generator; "
+                f"installed is version "
+                f"{GENERATOR_VERSION}. Install the mtlsearch that wrote the recipe, or drop "
+                f"generator_version from it."
             )
 
     @property
@@ -268,7 +273,8 @@ def _paint(
     level = 0 if scale > 65 else (1 if scale > 32 else 2)
     renderer.shade(
         image, owner, bary, scene.triangles, normals, scene.uv, scene.flat, looks.levels[level],
-        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light, look.gloss,
+        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light,
+        look.gloss,
     )  # fmt: skip
     smooth = np.empty_like(image)
     renderer.soften_edges(image, depth, 0.14 * scale, smooth)

@@ -200,7 +200,10 @@ def test_wrap(angles: np.ndarray) -> None:
 
 
 def test_importing_geometry_needs_only_numpy_and_torch() -> None:
-    code = "import sys, mtlsearch.faces.geometry; print([m for m in ('cv2', 'numba', 'ray', 'scipy') if m in sys.modules])"
+    code = (
+        "import sys, mtlsearch.faces.geometry; "
+        "print([m for m in ('cv2', 'numba', 'ray', 'scipy') if m in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -75,9 +75,9 @@ def counted(*arguments):
     rendered.append(1)
     original(*arguments)
 packs._render = counted
-pack = packs.ensure_pack(SyntheticRecipe(train=24, val=2, test=2, image_size=32, seed=77), {str(tmp_path)!r},
-workers=1) print(len(rendered), packs._checksum(pack.folder / "manifest.json"),
-pack.split("train").images.sum())
+recipe = SyntheticRecipe(train=24, val=2, test=2, image_size=32, seed=77)
+pack = packs.ensure_pack(recipe, {str(tmp_path)!r}, workers=1)
+print(len(rendered), packs._checksum(pack.folder / "manifest.json"), pack.split("train").images.sum())
 """
     running = [
         subprocess.Popen(

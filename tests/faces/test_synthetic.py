@@ -175,7 +175,8 @@ def test_angles_fill_the_published_bins() -> None:
     ("fields", "named"),
     [
         ({"image_size": 4}, "image_size"), ({"train": -1}, "train"), ({"margin": 5.0}, "margin"),
-        ({"seed": 1.5}, "seed"), ({"generator_version": 99}, "version 99"), ({"yaw_uniform": True}, "yaw_uniform"),
+        ({"seed": 1.5}, "seed"), ({"generator_version": 99}, "version 99"), ({"yaw_uniform": True},
+        "yaw_uniform"),
     ],
 )  # fmt: skip
 def test_recipes_say_what_is_wrong(fields: dict, named: str) -> None:
@@ -186,6 +187,7 @@ def test_recipes_say_what_is_wrong(fields: dict, named: str) -> None:
 def test_recipe_round_trip_and_unknown_field() -> None:
     recipe = SyntheticRecipe(seed=5, image_size=120)
     assert SyntheticRecipe.from_dict(recipe.to_dict()) == recipe
+    assert SyntheticRecipe(max_yaw=90).digest() == SyntheticRecipe(max_yaw=90.0).digest()
     assert recipe.digest() != SyntheticRecipe(seed=6, image_size=120).digest()
     assert recipe.stored_size == 150 and SyntheticRecipe().stored_size == 80
     with pytest.raises(InputError, match="did you mean 'image_size'"):
