@@ -1,1 +1,1 @@
-"""Faces: data, morphable model, geometry. Modules are imported one by one; this package imports none of them."""
+"""Faces: data, morphable model, geometry. Modules are imported one by one; this package imports none."""

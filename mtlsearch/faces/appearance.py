@@ -1,7 +1,8 @@
 """What a face looks like: skin, eyes, lips, brows, beard, hair, clothes, light and what surrounds it.
 
-Masks for all of these are drawn once per process into a bank of small UV-space planes; a sample picks planes, colours
-and strengths, and the renderer mixes them per visible pixel. So a look costs a few random numbers, not a texture.
+Masks for all of these are drawn once per process into a bank of small UV-space planes; a sample picks planes,
+colours and strengths, and the renderer mixes them per visible pixel. So a look costs a few random numbers,
+not a texture.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mtlsearch.faces.head_mesh import Floats, bump, head_mesh
+from mtlsearch.faces.head_mesh import Floats, bump, ears, head_mesh
 
 Floats32 = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -36,9 +37,10 @@ IRIS = np.array([[0.16, 0.09, 0.05], [0.26, 0.16, 0.09], [0.32, 0.30, 0.20], [0.
 class Bank:
     """Planes in UV space and where the variants of each kind lie.
 
-    levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the first and last
-    row and column whose bilinear samples can be above 0; kinds: name -> (first plane, variants);
-    volumes (variants of "hair", V, 3) float32: how far each hair style stands off the head, model units.
+    levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the
+    first and last row and column whose bilinear samples can be above 0; kinds: name -> (first plane,
+    variants); volumes (variants of "hair", V, 3) float32: how far each hair style stands off the head, model
+    units.
     """
 
     levels: tuple[Bytes, ...]
@@ -54,7 +56,7 @@ def _smooth(x: Floats, width: float) -> Floats:
 
 def _cloud(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, ...]) -> Floats:
     """Smooth noise of unit variance over the texture: octaves of the given numbers of cells."""
-    total = np.zeros(shape)
+    total: Floats = np.zeros(shape)
     for n in cells:
         grid = rng.standard_normal((n, n)).astype(np.float32)
         total += cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -67,11 +69,13 @@ _SHORT: HairLine = (
     (108, 0.18), (116, -0.12), (128, -0.36), (180, -0.42),
 )  # fmt: skip
 _LONG: HairLine = (
-    (0, 0.76), (22, 0.73), (42, 0.66), (56, 0.48), (68, 0.20), (78, -0.10), (86, -0.60), (94, -1.25), (105, -1.5),
+    (0, 0.76), (22, 0.73), (42, 0.66), (56, 0.48), (68, 0.20), (78, -0.10), (86, -0.60), (94,
+    -1.25), (105, -1.5),
     (180, -1.55),
 )  # fmt: skip
 _FRINGE: HairLine = (
-    (0, 0.58), (22, 0.57), (45, 0.52), (57, 0.40), (68, 0.22), (78, -0.05), (86, -0.35), (96, -0.62), (130, -0.70),
+    (0, 0.58), (22, 0.57), (45, 0.52), (57, 0.40), (68, 0.22), (78, -0.05), (86, -0.35), (96,
+    -0.62), (130, -0.70),
     (180, -0.72),
 )  # fmt: skip
 _RECEDING: HairLine = (
@@ -79,7 +83,8 @@ _RECEDING: HairLine = (
     (108, 0.18), (116, -0.12), (128, -0.36), (180, -0.42),
 )  # fmt: skip
 _PARTED: HairLine = (
-    (0, 0.70), (18, 0.68), (36, 0.58), (52, 0.42), (64, 0.22), (74, -0.05), (80, -0.45), (88, -1.0), (100, -1.3),
+    (0, 0.70), (18, 0.68), (36, 0.58), (52, 0.42), (64, 0.22), (74, -0.05), (80, -0.45), (88,
+    -1.0), (100, -1.3),
     (180, -1.4),
 )  # fmt: skip
 HAIR_STYLES: tuple[tuple[HairLine, float, float], ...] = (
@@ -127,18 +132,22 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
     blush = bump(ax, y, 0.40, -0.03, 0.18, 0.15) + 0.8 * bump(ax, y, 0, -0.09, 0.09, 0.09)
     planes["blush"] = [np.clip((blush + 0.3 * bump(ax, y, 0, -0.75, 0.15, 0.1)) * front, 0, 1)]
 
-    area = _smooth(0.30 - 0.62 * np.abs(y + 0.25) - np.clip(0.46 - ax, 0, 1) * 0.9 + 0.08, 0.04)
     chin = _smooth(-0.56 - 0.10 * np.cos(ax * 6) - y, 0.03) * _smooth(y + 1.05, 0.05)
     moustache = bump(ax, y, 0.10, -0.28, 0.17, 0.035) * _smooth(-0.225 - y, 0.012)
     cheeks = _smooth(ax - 0.36 + 0.30 * (y + 0.45), 0.04) * _smooth(-0.10 - y + 0.25 * (ax - 0.5), 0.04)
-    full = np.clip(np.maximum.reduce([chin, moustache, cheeks * _smooth(y + 1.05, 0.05), 0 * area]), 0, 1)
+    full = np.clip(np.maximum.reduce([chin, moustache, cheeks * _smooth(y + 1.05, 0.05)]), 0, 1)
     goatee = np.clip(np.maximum(chin * bump(ax, y, 0, -0.7, 0.24, 0.4), moustache), 0, 1)
     rough = 0.72 + 0.28 * np.clip(_cloud(rng, shape, (60, 120)), -1.5, 1.5) / 1.5
     lips_free = 1 - _smooth(1 - (ax / 0.245) ** 2 - ((y + 0.42) / 0.085) ** 2, 0.1)
     planes["beard"] = [np.clip(m * rough * lips_free * front, 0, 1) for m in (full, goatee, moustache)]
 
     lips = []
-    for upper, lower, bow in ((0.085, 0.085, 0.25), (0.075, 0.092, 0.35), (0.095, 0.080, 0.2), (0.06, 0.07, 0.3)):
+    for upper, lower, bow in (
+        (0.085, 0.085, 0.25),
+        (0.075, 0.092, 0.35),
+        (0.095, 0.080, 0.2),
+        (0.06, 0.07, 0.3),
+    ):
         profile = np.clip(1 - (ax / 0.245) ** 2.2, 0, None)
         top = -0.42 + upper * profile**0.8 * (1 - bow * np.exp(-((x / 0.035) ** 2)))
         bottom = -0.42 - lower * profile**0.7
@@ -157,14 +166,15 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
         inside = np.minimum(top - y, y - bottom)
         near = _smooth(0.135 - np.abs(ex), 0.006) * front
         whites.append(_smooth(inside, 0.003) * near)
-        upper = np.exp(-(((y - top - 0.004) / 0.011) ** 2)) * near
-        lower = 0.35 * np.exp(-(((y - bottom + 0.003) / 0.007) ** 2)) * near
+        lid = np.exp(-(((y - top - 0.004) / 0.011) ** 2)) * near
+        under = 0.35 * np.exp(-(((y - bottom + 0.003) / 0.007) ** 2)) * near
         crease = 0.30 * np.exp(-(((y - top - 0.042) / 0.009) ** 2)) * near
-        lashes.append(np.clip(upper + lower + crease, 0, 1))
+        lashes.append(np.clip(lid + under + crease, 0, 1))
     planes["white"], planes["lashes"] = whites, lashes
 
     brows = []
-    for arch, thick, tilt in ((0.02, 0.026, 0.0), (0.04, 0.020, 0.02), (0.01, 0.034, -0.03), (0.03, 0.016, 0.05),
+    for arch, thick, tilt in ((0.02, 0.026, 0.0), (0.04, 0.020, 0.02), (0.01, 0.034, -0.03), (0.03,
+        0.016, 0.05),
                               (0.025, 0.040, 0.0)):  # fmt: skip
         t = (ax - 0.185) / 0.39
         middle = 0.462 + arch * np.sin(np.clip(t, 0, 1) * 2.4) + 0.028 * np.sin(np.clip(t, 0, 1) * 2.0)
@@ -183,14 +193,18 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
         planes["strands"].append(inside * np.clip(0.35 + 0.35 * strands, 0, 1))
     planes["scalp"] = [_smooth(_hair_depth(_RECEDING, angle, y), 0.05)]  # the shadow of shaved hair
 
-    planes["cloth"] = [_smooth(-1.34 + d - k * np.cos(angle) - y, 0.012) for d, k in ((0, 0.0), (0.0, 0.08), (0.1, 0.02))]
+    planes["cloth"] = [
+        _smooth(-1.34 + d - k * np.cos(angle) - y, 0.012) for d, k in ((0, 0.0), (0.0, 0.08), (0.1, 0.02))
+    ]
 
     frames, lenses = [], []
     for rx, ry, power in ((0.165, 0.115, 4.0), (0.15, 0.13, 2.0), (0.175, 0.125, 3.0)):
         d = (np.abs((ax - 0.31) / rx) ** power + np.abs((y - 0.25) / ry) ** power) ** (1 / power)
         rim = np.exp(-(((d - 1) / 0.10) ** 2))
         bridge = _smooth(0.15 - ax, 0.01) * np.exp(-(((y - 0.29) / 0.016) ** 2))
-        arm = _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
+        arm = (
+            _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
+        )
         frames.append(np.clip(np.maximum.reduce([rim * front, bridge * front, arm]), 0, 1))
         lenses.append(_smooth(1 - d, 0.03) * front)
     planes["frame"], planes["lens"] = frames, lenses
@@ -206,7 +220,11 @@ def _volume(line: HairLine, thickness: float, below: float) -> Floats:
     out = np.stack([x, 0.8 * np.clip(y - 0.3, 0, None), z + 0.12], -1)
     out /= np.linalg.norm(out, axis=-1, keepdims=True) + 1e-9
     hanging = np.clip((0.15 - y) / 0.6, 0, 1) * (1 - np.clip((-1.15 - y) / 0.25, 0, 1))
-    return out * (rise * (thickness + below * hanging))[:, None]
+    off = out * (rise * (thickness + below * hanging))[:, None]
+    ear_x, ear_z = ears(mesh.angle, y)  # hair over an ear lies flat on it
+    off[:, 0] -= rise * ear_x
+    off[:, 2] -= rise * ear_z
+    return off
 
 
 def _boxes(level: Bytes) -> npt.NDArray[np.int32]:
@@ -225,7 +243,9 @@ def bank() -> Bank:
     height, width = (rows - 1) * TEXELS + 1, (columns - 1) * TEXELS + 1
     v, u = np.meshgrid(np.arange(height) / TEXELS, np.arange(width) / TEXELS, indexing="ij")
     fields = np.stack([mesh.vertices[:, 0], mesh.vertices[:, 1], mesh.angle], -1).reshape(rows, columns, 3)
-    texels = cv2.remap(fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR)
+    texels = cv2.remap(
+        fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR
+    )
     x, y, angle = (texels[..., i].astype(np.float64) for i in range(3))
     kinds: dict[str, tuple[int, int]] = {}
     stack: list[Floats] = []
@@ -305,7 +325,9 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float) -> Look:
         layer("frame", u[28], 0.9, np.array([0.1, 0.09, 0.08]) * (0.5 + 2.5 * u[29]))
 
     first, count = kinds["detail"]
-    gain = np.array([[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]])
+    gain = np.array(
+        [[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]]
+    )
     iris = IRIS[0 if dark_skin else int(u[33] * len(IRIS))] * (0.8 + 0.5 * u[34])
     softness = max(0.010, 0.9 / pixels_per_unit)
     gaze = np.clip(0.020 * n[3:5], -0.045, 0.045) * [1.0, 0.35]
@@ -320,9 +342,9 @@ def _light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
     direction = np.array([1.0 * n[0], 0.35 + 0.5 * n[1], 0.7 + abs(n[2])])
     direction /= np.linalg.norm(direction)
     key = 0.12 + 0.60 * u[0]
-    level = 0.80 + 0.30 * u[1]  # brightness of a surface that faces the key light
+    level = 0.80 + 0.26 * u[1]  # brightness of a surface that faces the key light
     if u[2] < 0.10:
-        level *= 0.6
+        level *= 0.65
     warm = 0.05 * n[3]
     tint = np.array([1 + warm, 1 + 0.012 * n[4], 1 - warm])
     light = np.zeros((3, 9))
@@ -330,13 +352,13 @@ def _light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
     light[:, 1:4] = 0.62 * key * level * direction
     light[:, 2] += 0.06 * level  # a little more from above than from below
     light[:, 4:] = 0.035 * n[5:10]
-    half = direction + [0, 0, 1]
+    half = direction + np.array([0.0, 0.0, 1.0])
     return light * tint[:, None], half / np.linalg.norm(half)
 
 
 def muted_colour(hue: float, saturation: float, value: float) -> Floats:
     """Colours as rooms, streets and clothes have them: mostly little saturation."""
-    s = 0.55 * saturation**1.6
+    s = 0.45 * saturation**1.6
     v = 0.12 + 0.78 * value
     rgb = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return v * (1 - s + s * rgb)
@@ -359,6 +381,10 @@ class Surroundings:
 _RAMP = np.linspace(0, 1, 1024)
 
 
+def _resized(image: Floats32, size: int) -> Floats32:
+    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
 def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surroundings:
     """Surroundings of a stored image of size×size pixels."""
     u = rng.random(40).tolist()
@@ -367,11 +393,11 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
     background = (colour[0] * (1 - mix) + colour[1] * mix).astype(np.float32)
     # Octaves of smooth noise, mostly of brightness, built up at 32×32 and enlarged once.
     rough = 0.20 * u[1] ** 1.5
-    for n, share, tint in ((4, 1.0, 0.35), (8, 0.7, 0.15), (16, 0.5 * u[2], 0.0), (32, 0.6 * u[3] ** 2, 0.0)):
+    for n, share, tint in ((4, 1.0, 0.15), (8, 0.7, 0.08), (16, 0.5 * u[2], 0.0), (32, 0.6 * u[3] ** 2, 0.0)):
         octave = rng.standard_normal((n, n, 4), dtype=np.float32)
-        background = cv2.resize(background, (n, n), interpolation=cv2.INTER_LINEAR)
+        background = _resized(background, n)
         background += np.float32(rough * share) * (octave[..., :1] + np.float32(tint) * octave[..., 1:])
-    background = cv2.resize(background, (size, size), interpolation=cv2.INTER_CUBIC)
+    background = _resized(background, size)
     np.clip(background, 0, 1, out=background)
 
     def shapes(count: int, smallest: float, largest: float, soft: float) -> Floats:
@@ -381,7 +407,8 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
             turn = 3.1416 * q[5]
             axes = (smallest + (largest - smallest) * q[3:5] ** 1.5) * size
             row[:] = (q[0] < 0.6, q[1] * size, q[2] * size, axes[0], axes[1], np.cos(turn), np.sin(turn),
-                      0.7 + soft * size * q[9], *muted_colour(q[6], q[7], q[8]), 0.25 * (q[10] - 0.5))  # fmt: skip
+                      0.7 + soft * size * q[9], *muted_colour(q[6], q[7], q[8]),
+                      0.25 * (q[10] - 0.5))  # fmt: skip
         return out
 
     behind = shapes(int(9 * u[4] ** 1.5) if u[5] < 0.75 else 0, 0.03, 0.4, 0.08)
@@ -395,7 +422,8 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
         width = size * (0.030 + 0.012 * u[10])
         before = np.array(
             [
-                (0, *(at + across * width * 1.9 * i), size * (0.16 - 0.02 * abs(i - 1.4)), width, np.cos(turn),
+                (0, *(at + across * width * 1.9 * i), size * (0.16 - 0.02 * abs(i - 1.4)), width,
+                np.cos(turn),
                  np.sin(turn), 0.9 + 0.006 * size, *(skin * (0.92 + 0.04 * i)), 0.12)
                 for i in range(4)
             ]
@@ -410,4 +438,3 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
     return Surroundings(
         background, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg
     )
-

@@ -1,6 +1,8 @@
-"""The image part of `augmentation` in one pass over bytes: tone table, bilinear sampling, grey, noise, normalisation.
+"""The image part of `augmentation` in one pass over bytes: tone table, bilinear sampling, grey, noise,
+normalisation.
 
-Same definition as `augmentation.transform_reference`; runs in the calling thread and releases the interpreter's lock.
+Same definition as `augmentation.transform_reference`; runs in the calling thread and releases the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -50,10 +52,10 @@ def _fused(images, matrix, table, grey, sigma, offset, erased, tile, mean, std, 
                 c2 = w00 * tone[image[i, j, 2]] + w01 * tone[image[i, j1, 2]]
                 c2 += w10 * tone[image[i1, j, 2]] + w11 * tone[image[i1, j1, 2]]
                 if g > zero:
-                    l = luma[0] * c0 + luma[1] * c1 + luma[2] * c2
-                    c0 += g * (l - c0)
-                    c1 += g * (l - c1)
-                    c2 += g * (l - c2)
+                    light = luma[0] * c0 + luma[1] * c1 + luma[2] * c2
+                    c0 += g * (light - c0)
+                    c1 += g * (light - c1)
+                    c2 += g * (light - c2)
                 if s > zero:
                     noise = tile[ty, (x + offset[b, 1]) % period]
                     c0 += s * noise[0]

@@ -1,10 +1,13 @@
-"""The mean head: an analytic surface on a grid of columns (angle around the head) and rows (shoulders to crown).
+"""The mean head: an analytic surface on a grid of columns (angle around the head) and rows (shoulders to
+crown).
 
-Model units: half the width of the face is about 0.76; x right, y up, z towards the viewer; the origin lies inside the
-head, level with the bridge of the nose. One grid carries shoulders, neck, the underside of the jaw, the face, ears and
-skull, so that the jaw is a row of the grid: it is round, and the contour landmarks lie on it by construction.
+Model units: half the width of the face is about 0.76; x right, y up, z towards the viewer; the origin lies
+inside the head, level with the bridge of the nose. One grid carries shoulders, neck, the underside of the
+jaw, the face, ears and skull, so that the jaw is a row of the grid: it is round, and the contour landmarks
+lie on it by construction.
 
-The numbers below are proportions of an average head, drawn up for this library; no scan or data set went into them.
+The numbers below are proportions of an average head, drawn up for this library; no scan or data set went into
+them.
 """
 
 from __future__ import annotations
@@ -41,13 +44,17 @@ _JAW = _curve(  # height of the jaw's edge by the angle of the column, degrees
     (80, -0.20), (88, -0.08), (96, -0.06), (120, -0.20), (150, -0.38), (180, -0.42),
 )  # fmt: skip
 _PROFILE = _curve(  # z of the midline
-    (1.2, 0.60), (0.75, 0.79), (0.62, 0.845), (0.46, 0.885), (0.36, 0.87), (0.27, 0.845), (0.14, 0.92), (0.02, 1.02),
-    (-0.06, 1.085), (-0.10, 1.09), (-0.145, 1.03), (-0.185, 0.945), (-0.25, 0.945), (-0.33, 0.985), (-0.375, 0.995),
-    (-0.42, 0.955), (-0.46, 0.985), (-0.52, 0.97), (-0.59, 0.905), (-0.66, 0.915), (-0.74, 0.935), (-0.82, 0.90),
+    (1.2, 0.60), (0.75, 0.79), (0.62, 0.845), (0.46, 0.885), (0.36, 0.87), (0.27, 0.845), (0.14,
+    0.92), (0.02, 1.02),
+    (-0.06, 1.085), (-0.10, 1.09), (-0.145, 1.03), (-0.185, 0.945), (-0.25, 0.945), (-0.33, 0.985),
+    (-0.375, 0.995),
+    (-0.42, 0.955), (-0.46, 0.985), (-0.52, 0.97), (-0.59, 0.905), (-0.66, 0.915), (-0.74, 0.935),
+    (-0.82, 0.90),
     (-0.87, 0.83), (-1.0, 0.8),
 )  # fmt: skip
 _PROFILE_WIDTH = _curve(  # how far to the sides the midline's relief reaches
-    (1.2, 0.4), (0.6, 0.35), (0.45, 0.20), (0.27, 0.075), (0.12, 0.085), (0.0, 0.10), (-0.08, 0.115), (-0.14, 0.12),
+    (1.2, 0.4), (0.6, 0.35), (0.45, 0.20), (0.27, 0.075), (0.12, 0.085), (0.0, 0.10), (-0.08,
+    0.115), (-0.14, 0.12),
     (-0.19, 0.10), (-0.25, 0.15), (-0.33, 0.22), (-0.5, 0.24), (-0.59, 0.26), (-0.74, 0.22), (-0.9, 0.22),
 )  # fmt: skip
 
@@ -66,8 +73,10 @@ def _columns() -> Floats:
 def _face_levels() -> Floats:
     """Heights of the rows on the midline from the jaw to the hairline, dense at mouth, nose base and eyes."""
     return np.r_[
-        np.arange(-0.87, -0.55, 0.04), -0.55, -0.515, -0.485, -0.46, -0.44, -0.425, -0.415, -0.40, -0.38, -0.35,
-        -0.32, -0.28, -0.24, -0.21, -0.185, -0.16, -0.13, -0.095, -0.06, -0.02, 0.03, 0.08, 0.13, 0.175, 0.205, 0.23,
+        np.arange(-0.87, -0.55, 0.04), -0.55, -0.515, -0.485, -0.46, -0.44, -0.425, -0.415, -0.40,
+        -0.38, -0.35,
+        -0.32, -0.28, -0.24, -0.21, -0.185, -0.16, -0.13, -0.095, -0.06, -0.02, 0.03, 0.08, 0.13,
+        0.175, 0.205, 0.23,
         0.255, 0.28, 0.305, 0.335, 0.37, 0.41, 0.45, 0.49, 0.53, 0.58, 0.64, 0.70,
     ]  # fmt: skip
 
@@ -81,6 +90,12 @@ def _section(angle: Floats, y: Floats) -> tuple[Floats, Floats]:
     back = -(np.clip(1 - side**2.2, 0, None) ** (1 / 2.2)) * _DEPTH_BACK(y)
     z = CENTRE_Z + np.where(np.cos(angle) >= 0, front, back) * closing
     return _WIDTH(y) * np.sin(angle) * closing, z
+
+
+def ears(angle: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """How far the ears stand off the head, in x and in z."""
+    ear = np.exp(-(((y - 0.10) / 0.21) ** 4) - ((np.abs(np.degrees(angle)) - 99) / 8) ** 2)
+    return np.sign(angle) * 0.115 * ear, -0.05 * ear
 
 
 def _features(x: Floats, y: Floats, z: Floats, angle: Floats) -> tuple[Floats, Floats, Floats]:
@@ -103,18 +118,18 @@ def _features(x: Floats, y: Floats, z: Floats, angle: Floats) -> tuple[Floats, F
     dz -= 0.020 * bump(ax, y, 0.29, -0.42, 0.05, 0.06)  # corners of the mouth
     dz -= 0.030 * bump(ax, y, 0.0, -0.42, 0.19, 0.014)  # the seam of the lips
     dz -= 0.014 * bump(ax, y, 0.0, -0.26, 0.03, 0.06)  # philtrum
-    ear = np.exp(-(((y - 0.10) / 0.21) ** 4) - ((np.abs(np.degrees(angle)) - 99) / 8) ** 2)
-    return x + np.sign(x) * 0.115 * ear, y, z + dz * front - 0.05 * ear
+    out, back = ears(angle, y)
+    return x + out, y, z + dz * front + back
 
 
 @dataclass(frozen=True)
 class HeadMesh:
     """The mean head.
 
-    vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front faces
-    counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror (V,): the
-    vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's edge;
-    landmark_vertices (68, 3), landmark_weights (68, 3): barycentric points on the surface.
+    vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front
+    faces counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror
+    (V,): the vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's
+    edge; landmark_vertices (68, 3), landmark_weights (68, 3): barycentric points on the surface.
     """
 
     vertices: Floats
@@ -156,7 +171,8 @@ def _surface() -> tuple[Floats, Floats, int]:
         (1 - t) ** 2 * edge + 2 * t * (1 - t) * control + t * t * neck for t in (0.97, 0.75, 0.52, 0.3, 0.12)
     ]
     lower = []
-    for height, rx, rz, back in ((-1.95, 1.75, 0.55, -0.25), (-1.62, 1.45, 0.50, -0.24), (-1.42, 0.95, 0.46, -0.22),
+    for height, rx, rz, back in ((-1.95, 1.75, 0.55, -0.25), (-1.62, 1.45, 0.50, -0.24), (-1.42,
+        0.95, 0.46, -0.22),
                                  (-1.30, 0.60, 0.44, -0.20), (-1.18, 0.475, 0.42, -0.18)):  # fmt: skip
         lower.append(
             np.stack([rx * np.sin(angles), np.full_like(angles, height), back + rz * np.cos(angles)], -1)
@@ -167,7 +183,8 @@ def _surface() -> tuple[Floats, Floats, int]:
 
 
 def _triangulate(rows: int, columns: int) -> Ints:
-    """Two triangles a cell; the diagonal changes sides in the middle, so that the mesh is its own mirror image."""
+    """Two triangles a cell; the diagonal changes sides in the middle, so that the mesh is its own mirror
+    image."""
     index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     left = np.arange(columns - 1) < (columns - 1) // 2
@@ -177,7 +194,8 @@ def _triangulate(rows: int, columns: int) -> Ints:
 
 
 def _targets() -> list[tuple[float, float]]:
-    """Where landmarks 17–67 of the face's left half of the image (x ≤ 0) and the midline sit, front view, model units."""
+    """Where landmarks 17–67 of the face's left half of the image (x ≤ 0) and the midline sit, front view,
+    model units."""
     at: dict[int, tuple[float, float]] = {}
     brow = ((0.575, 0.415), (0.49, 0.475), (0.385, 0.505), (0.28, 0.495), (0.185, 0.462))
     at.update({17 + i: (-x, y) for i, (x, y) in enumerate(brow)})
@@ -187,12 +205,15 @@ def _targets() -> list[tuple[float, float]]:
     at.update({36 + i: (-x, y) for i, (x, y) in enumerate(eye)})
     at.update({48: (-0.25, -0.42), 49: (-0.16, -0.362), 50: (-0.06, -0.33), 51: (0.0, -0.338)})
     at.update({59: (-0.16, -0.473), 58: (-0.08, -0.5), 57: (0.0, -0.508)})
-    at.update({60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)})
+    at.update(
+        {60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)}
+    )
     return [at.get(i, (np.nan, np.nan)) for i in range(68)]
 
 
 JAW_ANGLES = (83.0, 82.0, 80.0, 71.0, 62.0, 50.5, 37.5, 21.0, 0.0)
-"""Columns of landmarks 0–8 in degrees; 0 and 1 lie in front of the ear at the heights below, the rest on the edge."""
+"""Columns of landmarks 0–8 in degrees; 0 and 1 lie in front of the ear at the heights below, the rest on the
+edge."""
 _EAR_HEIGHTS = (0.19, 0.0)
 
 
@@ -255,13 +276,12 @@ def head_mesh() -> HeadMesh:
             at[i], weights[i] = _on_grid(points, angles, jaw_row, i)
         elif not np.isnan(x):
             at[i], weights[i] = _in_front_view(vertices, front, x, y)
-    for i, other in enumerate(FLIP_68):
-        if other > i or (i > 8 and not weights[i].any()):
-            low, high = (i, other) if weights[i].any() else (other, i)
-            at[high], weights[high] = mirror[at[low]], weights[low]
-    for i in np.flatnonzero(np.array(FLIP_68) == np.arange(68)):  # the midline, exactly: no weight off the middle column
-        on = at[i] % columns == middle
-        weights[i] = np.where(on, weights[i], 0) / weights[i][on].sum()
+    for k, other in enumerate(FLIP_68):
+        if not weights[k].any():  # the right half: the mirror image of the left
+            at[k], weights[k] = mirror[at[other]], weights[other]
+        elif other == k:  # the midline, exactly: no weight off the middle column
+            on = at[k] % columns == middle
+            weights[k] = np.where(on, weights[k], 0) / weights[k][on].sum()
     return HeadMesh(
         vertices=vertices,
         grid=(rows, columns),

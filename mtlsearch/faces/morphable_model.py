@@ -1,18 +1,21 @@
 """The library's own morphable model: S = mean + A_shape·α + A_expression·β.
 
-The shape modes are the leading eigenfunctions of a Gaussian process on the mean head (GPMM: Lüthi, Gerig, Jud, Vetter,
-"Gaussian Process Morphable Models", TPAMI 2018, https://arxiv.org/abs/1603.07254) with a squared-exponential kernel of
-two scales. The kernel is split into a part that is even and a part that is odd under the mirror x → −x, so every mode
-has a definite parity and mirroring a face is a sign vector on its coefficients, exact. Expression modes are local
-analytic fields, each even or odd by construction.
+The shape modes are the leading eigenfunctions of a Gaussian process on the mean head (GPMM: Lüthi, Gerig,
+Jud, Vetter, "Gaussian Process Morphable Models", TPAMI 2018, https://arxiv.org/abs/1603.07254) with a
+squared-exponential kernel of two scales. The kernel is split into a part that is even and a part that is odd
+under the mirror x → −x, so every mode has a definite parity and mirroring a face is a sign vector on its
+coefficients, exact. Expression modes are local analytic fields, each even or odd by construction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from mtlsearch.faces.head_mesh import Floats, HeadMesh, bump, head_mesh
 
@@ -23,13 +26,19 @@ KERNEL_SCALES = ((0.75, 0.065), (0.33, 0.022))
 ASYMMETRY = 0.05
 """Share of the odd part's variance: real faces are nearly, not exactly, symmetric."""
 EXPRESSIONS = (
-    "jaw_open", "smile", "pucker", "brow_raise", "frown", "blink", "squint", "mouth_aside", "cheek_puff", "jaw_aside",
+    "jaw_open", "smile", "pucker", "brow_raise", "frown", "blink", "squint", "mouth_aside",
+    "cheek_puff", "jaw_aside",
 )  # fmt: skip
 
 
 def _kernel(a: Floats, b: Floats) -> Floats:
-    distance = np.maximum((a * a).sum(-1)[:, None] + (b * b).sum(-1) - 2 * a @ b.T, 0)
-    return sum(s * s * np.exp(-distance / (2 * length * length)) for length, s in KERNEL_SCALES)
+    distance = np.zeros((len(a), len(b)))
+    for i in range(3):
+        distance += (a[:, None, i] - b[None, :, i]) ** 2
+    kernel = np.zeros_like(distance)
+    for length, deviation in KERNEL_SCALES:
+        kernel += deviation**2 * np.exp(-distance / (2 * length * length))
+    return kernel
 
 
 def _symmetrised(mode: Floats, parity: float, mesh: HeadMesh) -> Floats:
@@ -37,8 +46,8 @@ def _symmetrised(mode: Floats, parity: float, mesh: HeadMesh) -> Floats:
     return (mode + parity * mode[mesh.mirror] * [-1, 1, 1]) / 2
 
 
-def _without_similarity(mode: Floats, mesh: HeadMesh) -> Floats:
-    """A displacement field (V, 3) less its part that only moves, turns or scales the 68 landmarks.
+def _without_similarity(modes: Floats, mesh: HeadMesh) -> Floats:
+    """Displacement fields (V, 3, n) less their part that only moves, turns or scales the 68 landmarks.
 
     Like the Procrustes alignment of a scanned model: what the pose says, no coefficient says again.
     """
@@ -55,40 +64,56 @@ def _without_similarity(mode: Floats, mesh: HeadMesh) -> Floats:
         -1,
     )  # fmt: skip
     seen = _at_landmarks(mesh, fields).reshape(-1, 7)
-    share = np.linalg.lstsq(seen, _at_landmarks(mesh, mode).ravel(), rcond=None)[0]
-    return mode - fields @ share
+    share = np.linalg.pinv(seen) @ _at_landmarks(mesh, modes).reshape(len(seen), -1)
+    return modes - fields @ share
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Decompositions in one thread: their rounding depends on the number, and idle BLAS threads that spin on
+    a busy machine make these small ones a hundred times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _shape_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
     """Modes (V, 3, 40) scaled to unit-variance coefficients, parity (40,)."""
     points = mesh.vertices
-    # Nyström: eigenfunctions from a sample of one half of the head (the kernel's parity gives the other), twice as
-    # dense on the face, where identity shows.
+    # Nyström: eigenfunctions from a sample of one half of the head (the kernel's parity gives the other),
+    # twice as dense on the face, where identity shows.
     right = np.flatnonzero((points[:, 0] >= 0) & (points[:, 1] > -1.2))
     weight = np.where((points[right, 2] > 0.2) & (points[right, 1] > -0.9), 2.0, 1.0)
     chosen = np.random.default_rng(68).choice(right, 360, replace=False, p=weight / weight.sum())
     sample = points[chosen]
     flip = np.array([-1.0, 1.0, 1.0])
     direct, mirrored = _kernel(points, sample), _kernel(points, sample * flip)
-    found: list[tuple[float, float, Floats]] = []
-    for parity in (1.0, -1.0):
-        variance = 1.0 if parity > 0 else ASYMMETRY
-        for component in range(3):
-            sign = parity * (-1.0 if component == 0 else 1.0)  # x changes sign under the mirror itself
-            kernel = variance * (direct + sign * mirrored)
-            values, vectors = np.linalg.eigh(kernel[chosen])
-            for j in range(1, SHAPE_MODES + 1):
-                if values[-j] <= 1e-9:
-                    break
-                vector = vectors[:, -j]
-                vector = vector * np.sign(vector[np.argmax(np.abs(vector))])  # LAPACK leaves the sign open
-                mode = np.zeros_like(points)
-                mode[:, component] = kernel @ vector / np.sqrt(values[-j])
-                found.append((float(values[-j]), parity, mode))
+    # x changes sign under the mirror itself, so its kernel has the other sign.
+    kernels = {
+        (parity, component): (1.0 if parity > 0 else ASYMMETRY) * (direct + sign * mirrored)
+        for parity in (1.0, -1.0)
+        for component, sign in ((0, -parity), (1, parity))
+    }
+    found: list[tuple[float, float, int, Floats]] = []
+    for (parity, component), kernel in kernels.items():
+        values, vectors = (t.numpy() for t in torch.linalg.eigh(torch.from_numpy(kernel[chosen])))
+        for value, vector in zip(values[: -SHAPE_MODES - 1 : -1], vectors.T[::-1]):
+            vector = vector * np.sign(vector[np.argmax(np.abs(vector))])  # LAPACK leaves the sign open
+            found.append((float(value), parity, component, vector))
+            if component == 1:  # y and z share their kernel
+                found.append((float(value), parity, 2, vector))
     found.sort(key=lambda item: -item[0])
-    kept = found[:SHAPE_MODES]
-    modes = np.stack([_symmetrised(_without_similarity(mode, mesh), parity, mesh) for _, parity, mode in kept], -1)
-    return modes, np.array([parity for _, parity, _ in kept])
+    modes = np.zeros((SHAPE_MODES, *points.shape))
+    for mode, (value, parity, component, vector) in zip(modes, found):
+        mode[:, component] = np.einsum("vs,s->v", kernels[parity, min(component, 1)], vector) / np.sqrt(value)
+    modes = _without_similarity(np.moveaxis(modes, 0, -1), mesh)
+    parities = np.array([parity for _, parity, _, _ in found[:SHAPE_MODES]])
+    return np.stack(
+        [_symmetrised(modes[..., k], parities[k], mesh) for k in range(SHAPE_MODES)], -1
+    ), parities
 
 
 def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
@@ -105,7 +130,11 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
             0.040 * bump(ax, y, 0.27, -0.42, 0.10, 0.11) + 0.012 * bump(ax, y, 0.40, 0.0, 0.15, 0.12),
             0.018 * bump(ax, y, 0.40, -0.05, 0.14, 0.14) - 0.02 * bump(ax, y, 0.25, -0.42, 0.1, 0.08),
         ),
-        "pucker": (-0.16 * x * bump(x, y, 0, -0.42, 0.28, 0.15), zero, 0.04 * bump(x, y, 0, -0.42, 0.16, 0.11)),
+        "pucker": (
+            -0.16 * x * bump(x, y, 0, -0.42, 0.28, 0.15),
+            zero,
+            0.04 * bump(x, y, 0, -0.42, 0.16, 0.11),
+        ),
         "brow_raise": (zero, 0.035 * bump(ax, y, 0.36, 0.47, 0.25, 0.09), zero),
         "frown": (
             -0.012 * np.sign(x) * bump(ax, y, 0.20, 0.46, 0.12, 0.08) * np.minimum(ax / 0.1, 1),
@@ -113,7 +142,11 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
             0.008 * bump(ax, y, 0.12, 0.44, 0.1, 0.08),
         ),
         "blink": (zero, -0.020 * bump(ax, y, 0.31, 0.295, 0.13, 0.028), zero),
-        "squint": (zero, 0.012 * bump(ax, y, 0.31, 0.215, 0.13, 0.03), 0.006 * bump(ax, y, 0.31, 0.16, 0.14, 0.05)),
+        "squint": (
+            zero,
+            0.012 * bump(ax, y, 0.31, 0.215, 0.13, 0.03),
+            0.006 * bump(ax, y, 0.31, 0.16, 0.14, 0.05),
+        ),
         "mouth_aside": (0.030 * bump(x, y, 0, -0.42, 0.33, 0.16), zero, zero),
         "cheek_puff": (
             0.02 * np.sign(x) * bump(ax, y, 0.45, -0.27, 0.16, 0.18),
@@ -124,7 +157,8 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
     }
     parity = np.array([-1.0 if name in ("mouth_aside", "jaw_aside") else 1.0 for name in EXPRESSIONS])
     modes = [
-        _symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh) for name, p in zip(EXPRESSIONS, parity)
+        _symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh)
+        for name, p in zip(EXPRESSIONS, parity)
     ]
     return np.stack(modes, -1), parity
 
@@ -133,7 +167,8 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
 class LandmarkBasis:
     """The model at its 68 landmarks, exactly linear: landmarks = mean + shape·α + expression·β.
 
-    mean (68, 3), shape (68, 3, 40), expression (68, 3, 10), model units (y up, z towards the viewer), float64.
+    mean (68, 3), shape (68, 3, 40), expression (68, 3, 10), model units (y up, z towards the viewer),
+    float64.
     """
 
     mean: Floats
@@ -146,8 +181,8 @@ class MorphableModel:
     """The morphable model of the whole head.
 
     mesh: topology, UV and landmarks; mean (V, 3); shape_modes (V, 3, 40); expression_modes (V, 3, 10);
-    shape_parity (40,) and expression_parity (10,): +1 or −1, the factors of the coefficients when a face is mirrored.
-    Coefficients have unit variance. Model units, float64.
+    shape_parity (40,) and expression_parity (10,): +1 or −1, the factors of the coefficients when a face is
+    mirrored. Coefficients have unit variance. Model units, float64.
     """
 
     mesh: HeadMesh
@@ -184,7 +219,8 @@ def _at_landmarks(mesh: HeadMesh, field: Floats) -> Floats:
 def morphable_model() -> MorphableModel:
     """The model, built once per process and the same everywhere."""
     mesh = head_mesh()
-    shape, shape_parity = _shape_modes(mesh)
+    with _one_thread():
+        shape, shape_parity = _shape_modes(mesh)
     expression, expression_parity = _expression_modes(mesh)
     return MorphableModel(mesh, mesh.vertices, shape, expression, shape_parity, expression_parity)
 

@@ -1,15 +1,17 @@
-"""Packed face crops: one memory-mapped uint8 array and one labels file per split, under a manifest with checksums.
+"""Packed face crops: one memory-mapped uint8 array and one labels file per split, under a manifest with
+checksums.
 
     <folder>/manifest.json
     <folder>/train.images.npy   (N, H, H, 3) uint8 RGB
     <folder>/train.labels.npz   named arrays, no pickles; see `synthetic.LABELS`
     … the same for val and test
 
-A pack appears whole or not at all: it is written to a temporary folder beside its place and renamed, under a lock, so
-that processes that start together pack once and the others wait and open.
+A pack appears whole or not at all: it is written to a temporary folder beside its place and renamed, under a
+lock, so that processes that start together pack once and the others wait and open.
 
-Rendering runs in threads: the work is in numba and OpenCV, which release the interpreter's lock, and threads need no
-pickling, no `__main__` guard and no second copy of the model, whoever the caller is: script, pytest or Ray actor.
+Rendering runs in threads: the work is in numba and OpenCV, which release the interpreter's lock, and threads
+need no pickling, no `__main__` guard and no second copy of the model, whoever the caller is: script, pytest
+or Ray actor.
 """
 
 from __future__ import annotations
@@ -95,13 +97,17 @@ class Pack:
                 labels = {key: stored[key] for key in stored.files}
             for key, array in labels.items():
                 if len(array) != len(images):
-                    raise _damaged(self.folder, f"{name}.labels.npz", f"{key} has {len(array)} rows, not {len(images)}")
+                    raise _damaged(
+                        self.folder, f"{name}.labels.npz", f"{key} has {len(array)} rows, not {len(images)}"
+                    )
             self._splits[name] = PackedSplit(images, labels)
         return self._splits[name]
 
 
 def _damaged(folder: Path, file: str, what: str) -> InputError:
-    return InputError(f"{folder / file}: {what}. Delete the folder {folder} and run again, it is rendered anew.")
+    return InputError(
+        f"{folder / file}: {what}. Delete the folder {folder} and run again, it is rendered anew."
+    )
 
 
 def _checksum(path: Path) -> str:
@@ -126,12 +132,16 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format_version"] != FORMAT_VERSION:
             raise InputError(
-                f"{path}: format version {manifest['format_version']!r}, this mtlsearch reads {FORMAT_VERSION}. "
+                f"{path}: format version {manifest['format_version']!r}, this mtlsearch reads "
+                f"{FORMAT_VERSION}. "
                 f"Delete the folder {folder} and run again, it is rendered anew."
             )
         size = int(manifest["stored_size"])
         splits = {
-            name: (int(split["count"]), [(file, int(fact["bytes"]), fact["sha256"]) for file, fact in split["files"].items()])
+            name: (
+                int(split["count"]),
+                [(file, int(fact["bytes"]), fact["sha256"]) for file, fact in split["files"].items()],
+            )
             for name, split in manifest["splits"].items()
         }
     except OSError as error:
@@ -142,7 +152,9 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise _damaged(folder, path.name, f"not a readable manifest ({type(error).__name__}: {error})") from error
+        raise _damaged(
+            folder, path.name, f"not a readable manifest ({type(error).__name__}: {error})"
+        ) from error
 
     for name, (count, files) in splits.items():
         if {file for file, _, _ in files} != {f"{name}.images.npy", f"{name}.labels.npz"}:
@@ -193,9 +205,10 @@ def ensure_pack(
 ) -> Pack:
     """The pack of a recipe, rendered now if it is not there yet.
 
-    root: default `default_root()`; progress(done, total): called in the calling thread as images are rendered, not at
-    all when the pack exists; workers: threads, default all CPUs of this process. Any number of processes may call this
-    together. Raises InputError when the folder cannot be written, the disk is too small, or an existing pack is damaged.
+    root: default `default_root()`; progress(done, total): called in the calling thread as images are
+    rendered, not at all when the pack exists; workers: threads, default all CPUs of this process. Any number
+    of processes may call this together. Raises InputError when the folder cannot be written, the disk is too
+    small, or an existing pack is damaged.
     """
     folder = pack_folder(recipe, root)
     if folder.exists():
@@ -206,12 +219,15 @@ def ensure_pack(
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write face packs to {folder.parent}: {error.strerror}. Set {CACHE_VARIABLE} to a folder that "
+            f"cannot write face packs to {folder.parent}: {error.strerror}. Set {CACHE_VARIABLE} to a "
+            f"folder that "
             "can be written."
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
         if not folder.exists():
-            for left in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed: we hold the lock
+            for left in folder.parent.glob(
+                f"{folder.name}.tmp-*"
+            ):  # of a process that was killed: we hold the lock
                 shutil.rmtree(left, ignore_errors=True)
             _render(recipe, folder, progress, workers or available_cpus())
     return open_pack(folder)
@@ -226,7 +242,8 @@ def _render(recipe: SyntheticRecipe, folder: Path, progress: Progress | None, wo
     needed, free = _needed_bytes(recipe), shutil.disk_usage(folder.parent).free
     if needed > free:
         raise InputError(
-            f"packing these faces needs {needed / 1e6:,.0f} MB, {folder.parent} has {free / 1e6:,.0f} MB free. Free "
+            f"packing these faces needs {needed / 1e6:,.0f} MB, {folder.parent} has {free / 1e6:,.0f} "
+            f"MB free. Free "
             f"some space, render fewer or smaller images, or set {CACHE_VARIABLE} to another disk."
         )
     scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
@@ -254,7 +271,7 @@ def _render(recipe: SyntheticRecipe, folder: Path, progress: Progress | None, wo
                 np.save(image_file, images)
             labels = {name: np.empty((count, *shape), kind) for name, (shape, kind) in LABELS.items()}
 
-            def fill(start: int, stop: int, split=split, images=images, labels=labels) -> int:  # type: ignore[no-untyped-def]  # noqa: E501
+            def fill(start: int, stop: int, split=split, images=images, labels=labels) -> int:  # type: ignore[no-untyped-def]
                 for i in range(start, stop):
                     sample = render_sample(recipe, split, i)
                     images[i] = sample.image
@@ -276,7 +293,7 @@ def _render(recipe: SyntheticRecipe, folder: Path, progress: Progress | None, wo
                 pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(images, np.memmap):
                 images.flush()
-            np.savez(label_file, **labels)
+            np.savez(label_file, allow_pickle=False, **labels)
             manifest["splits"][split] = {
                 "count": count,
                 "files": {

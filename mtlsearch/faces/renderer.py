@@ -1,7 +1,8 @@
 """A software renderer for the head: deform, project, z-buffer, shade, composite, finish. Numba, no GIL.
 
-No fast-math: across machines geometry agrees to rounding, and pixels to about a grey level. Rasterising and shading
-are separate passes: hidden surface is never shaded. Image arrays are float32 in [0, 1] until `finish`.
+No fast-math: across machines geometry agrees to rounding, and pixels to about a grey level. Rasterising and
+shading are separate passes: hidden surface is never shaded. Image arrays are float32 in [0, 1] until
+`finish`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def to_pixels(vertices, pose, height, out):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def vertex_normals(points, triangles, out):  # type: ignore[no-untyped-def]
-    """Area-weighted unit normals in viewer coordinates (x right, y up, z towards the viewer) of pixels (y down)."""
+    """Area-weighted unit normals in viewer coordinates (x right, y up, z towards the viewer) of pixels (y
+    down)."""
     out[:] = 0
     for t in range(triangles.shape[0]):
         p, q, r = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -58,13 +60,21 @@ def vertex_normals(points, triangles, out):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def rasterise(points, triangles, depth, owner, bary):  # type: ignore[no-untyped-def]
-    """Nearest front-facing triangle of every pixel centre: depth (H, W), owner (H, W) or −1, bary (H, W, 2)."""
+    """Nearest front-facing triangle of every pixel centre: depth (H, W), owner (H, W) or −1, bary (H, W,
+    2)."""
     height, width = depth.shape
     depth[:] = OFF
     owner[:] = -1
     for t in range(triangles.shape[0]):
         p, q, r = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = points[p, 0], points[p, 1], points[q, 0], points[q, 1], points[r, 0], points[r, 1]
+        x0, y0, x1, y1, x2, y2 = (
+            points[p, 0],
+            points[p, 1],
+            points[q, 0],
+            points[q, 1],
+            points[r, 0],
+            points[r, 1],
+        )
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area >= -1e-12:  # y is down: a front face turns clockwise
             continue
@@ -98,13 +108,31 @@ def _tap(plane, row, column, fr, fc):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def shade(image, owner, bary, triangles, normals, uv, flat, planes, boxes, base, layers, colours, gain, eyes, light, gloss):  # type: ignore[no-untyped-def]
+def shade(  # type: ignore[no-untyped-def]
+    image,
+    owner,
+    bary,
+    triangles,
+    normals,
+    uv,
+    flat,
+    planes,
+    boxes,
+    base,
+    layers,
+    colours,
+    gain,
+    eyes,
+    light,
+    gloss,
+):
     """Shade the pixels that `owner` covers.
 
-    planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base (3,): skin. layers (L, 2): plane, opacity; colours (L, 3): the
-    layers are mixed over the skin in order. gain: planes of multiplicative detail (index, strength) and occlusion
-    (index, strength). flat (V, 2): x, y on the mean head, for the irises; eyes: white's layer, gaze x, gaze y, radius,
-    softness, colour r, g, b. light (3, 9): second-order irradiance per channel; gloss: strength, direction x, y, z.
+    planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base
+    (3,): skin. layers (L, 2): plane, opacity; colours (L, 3): the layers are mixed over the skin in order.
+    gain: planes of multiplicative detail (index, strength) and occlusion (index, strength). flat (V, 2): x, y
+    on the mean head, for the irises; eyes: white's layer, gaze x, gaze y, radius, softness, colour r, g, b.
+    light (3, 9): second-order irradiance per channel; gloss: strength, direction x, y, z.
     """
     rows, columns = planes.shape[1] - 1, planes.shape[2] - 1
     detail, occlusion = int(gain[0, 0]), int(gain[1, 0])
@@ -127,7 +155,12 @@ def shade(image, owner, bary, triangles, normals, uv, flat, planes, boxes, base,
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
             for k in range(n_layers):
-                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
+                if (
+                    row < boxes_of[k, 0]
+                    or row > boxes_of[k, 1]
+                    or column < boxes_of[k, 2]
+                    or column > boxes_of[k, 3]
+                ):
                     continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
                 if m > 0:
@@ -165,7 +198,15 @@ def shade(image, owner, bary, triangles, normals, uv, flat, planes, boxes, base,
             shine = gloss[0] * max(shine, 0) ** 12 * g
             for channel in range(3):
                 s = light[channel]
-                e = s[0] + s[1] * nx + s[2] * ny + s[3] * nz + s[4] * nx * ny + s[5] * nx * nz + s[6] * ny * nz
+                e = (
+                    s[0]
+                    + s[1] * nx
+                    + s[2] * ny
+                    + s[3] * nz
+                    + s[4] * nx * ny
+                    + s[5] * nx * nz
+                    + s[6] * ny * nz
+                )
                 e += s[7] * (nx * nx - ny * ny) + s[8] * (3 * nz * nz - 1)
                 e = max(e, 0.06) * g
                 value = c0 if channel == 0 else (c1 if channel == 1 else c2)
@@ -194,8 +235,8 @@ def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
 def paint_shapes(image, covered, shapes):  # type: ignore[no-untyped-def]
     """Soft-edged ellipses and boxes over the image.
 
-    shapes (K, 12): kind (0 ellipse, 1 box), centre x, y, half axes a, b, cosine, sine, softness in pixels, r, g, b,
-    shading across. covered (H, W) bool is set where a shape hides what lies below.
+    shapes (K, 12): kind (0 ellipse, 1 box), centre x, y, half axes a, b, cosine, sine, softness in pixels, r,
+    g, b, shading across. covered (H, W) bool is set where a shape hides what lies below.
     """
     height, width = image.shape[:2]
     for k in range(shapes.shape[0]):
@@ -206,10 +247,7 @@ def paint_shapes(image, covered, shapes):  # type: ignore[no-untyped-def]
                 dx, dy = x - s[1], y - s[2]
                 a = (dx * s[5] + dy * s[6]) / s[3]
                 b = (dy * s[5] - dx * s[6]) / s[4]
-                if s[0] == 0:
-                    inside = 1 - math.sqrt(a * a + b * b)
-                else:
-                    inside = 1 - max(abs(a), abs(b))
+                inside = 1 - (math.sqrt(a * a + b * b) if s[0] == 0 else max(abs(a), abs(b)))
                 m = min(max(inside * min(s[3], s[4]) / s[7] + 0.5, 0), 1)
                 if m > 0:
                     g = 1 + s[11] * (a - 0.5 * b)
@@ -235,14 +273,15 @@ def finish(image, tile, offset, sigma, table, out):  # type: ignore[no-untyped-d
 
 @nb.njit(cache=True, nogil=True)
 def visible_points(points, depth, covered, tolerance, out):  # type: ignore[no-untyped-def]
-    """Points (K, 3) in pixels that lie inside the image, at most `tolerance` behind the surface and under no shape.
+    """Points (K, 3) in pixels that lie inside the image, at most `tolerance` behind the surface and under no
+    shape.
 
-    A point on the silhouette is tried against its four neighbouring pixels: one that sees it, or sees past the head,
-    is enough.
+    A point on the silhouette is tried against its four neighbouring pixels: one that sees it, or sees past
+    the head, is enough.
     """
     height, width = depth.shape
     for k in range(points.shape[0]):
-        column, row = int(math.floor(points[k, 0])), int(math.floor(points[k, 1]))
+        column, row = math.floor(points[k, 0]), math.floor(points[k, 1])
         seen = False
         for y in range(row, row + 2):
             for x in range(column, column + 2):

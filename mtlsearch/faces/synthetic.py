@@ -1,8 +1,10 @@
-"""The synthetic face set: images with exact landmarks, angles, poses and model parameters, made from a recipe.
+"""The synthetic face set: images with exact landmarks, angles, poses and model parameters, made from a
+recipe.
 
-Sample i of a split depends on (seed, split, i) alone, so any number of threads or processes renders the same bytes.
-Projection is weak perspective. The stored image carries a margin around its nominal crop, so that rotations and shifts
-of augmentation bring no black corners in: the nominal crop is the centre S×S of a square of ceil(S·margin) pixels.
+Sample i of a split depends on (seed, split, i) alone, so any number of threads or processes renders the same
+bytes. Projection is weak perspective. The stored image carries a margin around its nominal crop, so that
+rotations and shifts of augmentation bring no black corners in: the nominal crop is the centre S×S of a square
+of ceil(S·margin) pixels.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ SPLITS = ("train", "val", "test")
 class SyntheticRecipe:
     """What is rendered. Everything that changes a byte of the result is a field here.
 
-    seed; train, val, test: images per split; image_size: side S of the nominal crop in pixels; margin: side of the
-    stored image over S; yaw_uniform: share of samples with yaw uniform in ±max_yaw, the rest is normal with yaw_std;
-    pitch_std, roll_std: normal, cut at ±max_pitch_roll (all in degrees); jitter: shift of the crop as a share of its
-    side (normal, cut at twice) and spread of its size; effects: blur, noise, JPEG, glasses and occluders on or off.
+    seed; train, val, test: images per split; image_size: side S of the nominal crop in pixels; margin: side
+    of the stored image over S; yaw_uniform: share of samples with yaw uniform in ±max_yaw, the rest is normal
+    with yaw_std; pitch_std, roll_std: normal, cut at ±max_pitch_roll (all in degrees); jitter: shift of the
+    crop as a share of its side and spread of the log of its size (normal, cut at twice); generator_version:
+    see GENERATOR_VERSION.
     """
 
     seed: int = 0
@@ -61,24 +64,32 @@ class SyntheticRecipe:
         for name, low, high in (
             ("seed", 0, 2**63 - 1), ("train", 0, 10**8), ("val", 0, 10**8), ("test", 0, 10**8),
             ("image_size", 16, 1024), ("margin", 1.0, 2.0), ("yaw_uniform", 0.0, 1.0), ("max_yaw", 0.0, 90.0),
-            ("yaw_std", 0.0, 90.0), ("pitch_std", 0.0, 60.0), ("roll_std", 0.0, 60.0), ("max_pitch_roll", 0.0, 85.0),
+            ("yaw_std", 0.0, 90.0), ("pitch_std", 0.0, 60.0), ("roll_std", 0.0, 60.0),
+            ("max_pitch_roll", 0.0, 85.0),
             ("jitter", 0.0, 0.2),
         ):  # fmt: skip
             value = getattr(self, name)
             whole = isinstance(low, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise InputError(f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}")
+                raise InputError(
+                    f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}"
+                )
             if not low <= value <= high:
                 raise InputError(f"{name} of a face recipe must lie in [{low}, {high}], got {value!r}")
+            if not whole:  # 90 and 90.0 are the same recipe
+                object.__setattr__(self, name, float(value))
         if self.generator_version != GENERATOR_VERSION:
             raise InputError(
-                f"this recipe asks for version {self.generator_version} of the face generator; installed is version "
-                f"{GENERATOR_VERSION}. Install the mtlsearch that wrote the recipe, or drop generator_version from it."
+                f"this recipe asks for version {self.generator_version} of the face generator; "
+                f"installed is version "
+                f"{GENERATOR_VERSION}. Install the mtlsearch that wrote the recipe, or drop "
+                f"generator_version from it."
             )
 
     @property
     def stored_size(self) -> int:
-        """Side of the stored image; of the same parity as image_size, so that the crop lies in the exact centre."""
+        """Side of the stored image; of the same parity as image_size, so that the crop lies in the exact
+        centre."""
         stored = math.ceil(self.image_size * self.margin - 1e-9)
         return stored + (stored - self.image_size) % 2
 
@@ -121,10 +132,11 @@ LABELS: dict[str, tuple[tuple[int, ...], str]] = {
 class Sample:
     """One face.
 
-    image (H, H, 3) uint8 RGB, H = stored size; landmarks (68, 3) float64: x right, y down, in pixels of this image
-    with the origin at the centre of pixel (0, 0), z in the same scale towards the viewer; angles (3,) degrees: pitch,
-    yaw, roll; pose (12,): row-major 3×4 [sR | t] from model units to y-up pixels (image y = H − 1 − y_up; t_z = 0);
-    shape (40,), expression (10,): coefficients; visible (68,) bool: inside the image and hidden by nothing.
+    image (H, H, 3) uint8 RGB, H = stored size; landmarks (68, 3) float64: x right, y down, in pixels of this
+    image with the origin at the centre of pixel (0, 0), z in the same scale towards the viewer; angles (3,)
+    degrees: pitch, yaw, roll; pose (12,): row-major 3×4 [sR | t] from model units to y-up pixels (image y = H
+    − 1 − y_up; t_z = 0); shape (40,), expression (10,): coefficients; visible (68,) bool: inside the image
+    and hidden by nothing.
     """
 
     image: Bytes
@@ -168,7 +180,11 @@ def draw_angles(rng: np.random.Generator, recipe: SyntheticRecipe) -> Floats:
     limit = recipe.max_pitch_roll
     pitch, roll = np.clip(rng.standard_normal(2) * [recipe.pitch_std, recipe.roll_std], -limit, limit)
     uniform, spread = rng.uniform(-recipe.max_yaw, recipe.max_yaw), rng.normal(0, recipe.yaw_std)
-    yaw = uniform if rng.random() < recipe.yaw_uniform else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
+    yaw = (
+        uniform
+        if rng.random() < recipe.yaw_uniform
+        else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
+    )
     return np.array([pitch, yaw, roll])
 
 
@@ -182,8 +198,12 @@ def draw_expression(rng: np.random.Generator) -> Floats:
 def render_sample(recipe: SyntheticRecipe, split: str, index: int) -> Sample:
     """Sample `index` of a split. The same arguments give the same bytes."""
     if not 0 <= index < recipe.count(split):
-        raise InputError(f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}")
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index])))
+        raise InputError(
+            f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}"
+        )
+    rng = np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index]))
+    )
     angles = draw_angles(rng, recipe)
     shape = rng.standard_normal(SHAPE_MODES)
     expression = draw_expression(rng)
@@ -199,13 +219,17 @@ def render_face(
     stored_size: int,
     jitter: float = 0.0,
 ) -> Sample:
-    """A face of given angles (3,) degrees, shape (40,) and expression (10,); rng draws its crop and its looks."""
-    model, scene = morphable_model(), _scene()
+    """A face of given angles (3,) degrees, shape (40,) and expression (10,); rng draws its crop and its
+    looks."""
+    model = morphable_model()
     points = model.landmarks(shape, expression)
     turned = pose_matrix(angles, np.array(1.0), np.zeros(3))
     box = box_of_landmarks(project(points, turned, 1))
     side = float(max(box[2] - box[0], box[3] - box[1])) * math.sqrt(2)
-    shift, spread = np.clip(rng.standard_normal(2), -2, 2) * jitter * image_size, np.clip(rng.standard_normal(), -2, 2)
+    shift, spread = (
+        np.clip(rng.standard_normal(2), -2, 2) * jitter * image_size,
+        np.clip(rng.standard_normal(), -2, 2),
+    )
     scale = image_size / side * math.exp(-spread * jitter)
     centre = (stored_size - 1) / 2
     # The box's centre goes to the image's centre. `project` with height 1 gave y down = −y up.
@@ -249,18 +273,19 @@ def _paint(
     level = 0 if scale > 65 else (1 if scale > 32 else 2)
     renderer.shade(
         image, owner, bary, scene.triangles, normals, scene.uv, scene.flat, looks.levels[level],
-        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light, look.gloss,
+        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light,
+        look.gloss,
     )  # fmt: skip
     smooth = np.empty_like(image)
     renderer.soften_edges(image, depth, 0.14 * scale, smooth)
     renderer.paint_shapes(smooth, covered, around.before)
     if around.blur > 0.2:
-        smooth = cv2.GaussianBlur(smooth, (0, 0), around.blur)
+        smooth = np.asarray(cv2.GaussianBlur(smooth, (0, 0), around.blur), np.float32)
     out = np.empty((size, size, 3), np.uint8)
     renderer.finish(smooth, looks.noise, around.offset, around.noise, around.table, out)
     if around.jpeg:
         _, encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, around.jpeg])
-        out = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     visible = np.empty(len(landmarks), np.bool_)
     renderer.visible_points(landmarks, depth, covered, 0.06 * scale, visible)
     return out, visible

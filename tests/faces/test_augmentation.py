@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
 from mtlsearch.faces.augmentation import (
-    IMAGENET_MEAN, IMAGENET_STD, Augmentation, augment, denormalize, draw, transform_labels, transform_reference,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    augment,
+    denormalize,
+    draw,
+    transform_labels,
+    transform_reference,
 )  # fmt: skip
 from mtlsearch.faces.augmentation_cpu import transform_fused
 from mtlsearch.faces.morphable_model import morphable_model
@@ -38,14 +45,22 @@ def seeded(seed: int) -> torch.Generator:
 def test_fused_and_reference_agree(seed: int, output_size: int) -> None:
     images = torch.randint(0, 256, (6, 80, 80, 3), generator=seeded(seed), dtype=torch.uint8)
     draws = draw(STRONG, 6, 80, 64, output_size, seeded(seed))
-    difference = (transform_fused(images, draws, output_size) - transform_reference(images, draws, output_size)).abs()
+    difference = (
+        transform_fused(images, draws, output_size) - transform_reference(images, draws, output_size)
+    ).abs()
     assert difference.max() * max(IMAGENET_STD) < 1 / 255
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_every_transform_does_something_alone(batch, name: str) -> None:  # type: ignore[no-untyped-def]
     images, labels = batch
-    with_it, _ = augment(images, labels, STRONG.only(name, *(["erase_size"] if name == "erase" else [])), 64, generator=seeded(1))
+    with_it, _ = augment(
+        images,
+        labels,
+        STRONG.only(name, *(["erase_size"] if name == "erase" else [])),
+        64,
+        generator=seeded(1),
+    )
     without, _ = augment(images, labels, Augmentation.off(), 64)
     assert (with_it - without).abs().mean() > 1e-3
 
@@ -53,9 +68,9 @@ def test_every_transform_does_something_alone(batch, name: str) -> None:  # type
 def test_evaluation_is_the_centre_crop(batch) -> None:  # type: ignore[no-untyped-def]
     images, labels = batch
     out, moved = augment(images, labels, Augmentation.off(), 64, generator=seeded(3))
-    expected = (images[:, 8:72, 8:72].permute(0, 3, 1, 2) / 255 - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(
-        IMAGENET_STD
-    ).view(3, 1, 1)
+    expected = (
+        images[:, 8:72, 8:72].permute(0, 3, 1, 2) / 255 - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+    ) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
     assert torch.equal(denormalize(out), images[:, 8:72, 8:72])
     shifted = labels["landmarks"] - torch.tensor([8.0, 8.0, 0.0])
@@ -73,7 +88,8 @@ def markers(points: np.ndarray, size: int) -> np.ndarray:
 @pytest.mark.parametrize("implementation", [transform_fused, transform_reference])
 @pytest.mark.parametrize("output_size", [64, 96])
 def test_a_marker_stays_on_its_landmark(batch, implementation, output_size: int) -> None:  # type: ignore[no-untyped-def]
-    """Dots drawn on landmarks of the stored image are found where the transformed labels say, flips and all."""
+    """Dots drawn on landmarks of the stored image are found where the transformed labels say, flips and
+    all."""
     _, labels = batch
     augmentation = Augmentation(rotation=60, scale=0.25, shift=0.1).only("rotation", "scale", "shift", "flip")
     draws = draw(augmentation, 24, 80, 64, output_size, seeded(9))
@@ -82,16 +98,20 @@ def test_a_marker_stays_on_its_landmark(batch, implementation, output_size: int)
     worst, measured = 0.0, 0
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    y, x = torch.meshgrid(torch.arange(output_size).double(), torch.arange(output_size).double(), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(output_size).double(), torch.arange(output_size).double(), indexing="ij"
+    )
     for i in range(24):
         old, new = labels["landmarks"][i].numpy(), moved[i]
         dots = torch.from_numpy(markers(old, 80))
-        one = type(draws)(**{k: v[i : i + 1].expand(68, *v.shape[1:]).contiguous() for k, v in vars(draws).items()})
+        one = type(draws)(
+            **{k: v[i : i + 1].expand(68, *v.shape[1:]).contiguous() for k, v in vars(draws).items()}
+        )
         seen = (implementation(dots, one, output_size) * std + mean)[:, 0].double().clamp(min=0)
         source = geometry.FLIP_68 if draws.flip[i] else tuple(range(68))
         for k in range(68):  # the label with index k now marks the dot that was drawn for source[k]
             inside = bool(((new[k, :2] > 9) & (new[k, :2] < output_size - 10)).all())
-            if not inside or not (9 < old[source[k], :2]).all() or not (old[source[k], :2] < 70).all():
+            if not inside or not (old[source[k], :2] > 9).all() or not (old[source[k], :2] < 70).all():
                 continue
             dot = seen[source[k]]
             dot = torch.where(dot > 0.02, dot, 0)
@@ -113,7 +133,9 @@ def test_parameters_reconstruct_the_transformed_landmarks(batch, seed: int) -> N
         + torch.einsum("lck,bk->blc", torch.from_numpy(basis.shape), moved["shape"])
         + torch.einsum("lck,bk->blc", torch.from_numpy(basis.expression), moved["expression"])
     )
-    torch.testing.assert_close(geometry.project(model, moved["pose"], 64), moved["landmarks"], atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        geometry.project(model, moved["pose"], 64), moved["landmarks"], atol=1e-8, rtol=0
+    )
     rotation, _ = geometry.orthonormalize(moved["pose"].view(-1, 3, 4)[..., :3])
     torch.testing.assert_close(rotation, geometry.euler_to_matrix(moved["angles"]), atol=1e-9, rtol=0)
 

@@ -59,7 +59,9 @@ def test_a_finished_pack_is_not_rendered_again(made: Pack, monkeypatch: pytest.M
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    ensure_pack(SyntheticRecipe(train=40, val=3, test=0, image_size=32), tmp_path, lambda *c: calls.append(c), 2)
+    ensure_pack(
+        SyntheticRecipe(train=40, val=3, test=0, image_size=32), tmp_path, lambda *c: calls.append(c), 2
+    )
     assert calls[-1] == (43, 43) and calls == sorted(calls) and len(calls) >= 3
 
 
@@ -73,11 +75,17 @@ def counted(*arguments):
     rendered.append(1)
     original(*arguments)
 packs._render = counted
-pack = packs.ensure_pack(SyntheticRecipe(train=24, val=2, test=2, image_size=32, seed=77), {str(tmp_path)!r}, workers=1)
+recipe = SyntheticRecipe(train=24, val=2, test=2, image_size=32, seed=77)
+pack = packs.ensure_pack(recipe, {str(tmp_path)!r}, workers=1)
 print(len(rendered), packs._checksum(pack.folder / "manifest.json"), pack.split("train").images.sum())
 """
     running = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(10)
     ]
     answers = []
@@ -117,7 +125,10 @@ def test_a_failing_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_truncated_file_is_named(copy: Path, file: str) -> None:
     whole = (copy / file).read_bytes()
     (copy / file).write_bytes(whole[:-100])
-    with pytest.raises(InputError, match=rf"{file}: expected {len(whole)} bytes, found {len(whole) - 100}.*[Dd]elete the folder"):
+    with pytest.raises(
+        InputError,
+        match=rf"{file}: expected {len(whole)} bytes, found {len(whole) - 100}.*[Dd]elete the folder",
+    ):
         open_pack(copy)
     (copy / file).unlink()
     with pytest.raises(InputError, match=rf"{file}.*missing"):

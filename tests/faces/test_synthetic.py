@@ -69,7 +69,15 @@ def test_coefficients_only_deform_and_leave_pose_to_the_pose() -> None:
     basis = morphable_model().landmark_basis()
     x, y, z = basis.mean.T
     zero, one = np.zeros(68), np.ones(68)
-    rigid = [(one, zero, zero), (zero, one, zero), (zero, zero, one), (zero, -z, y), (z, zero, -x), (-y, x, zero), (x, y, z)]
+    rigid = [
+        (one, zero, zero),
+        (zero, one, zero),
+        (zero, zero, one),
+        (zero, -z, y),
+        (z, zero, -x),
+        (-y, x, zero),
+        (x, y, z),
+    ]
     for field in rigid:
         np.testing.assert_allclose(np.einsum("lc,lck->k", np.stack(field, -1), basis.shape), 0, atol=1e-10)
     spread = np.sqrt((basis.shape**2).sum(-1)).mean()
@@ -119,7 +127,8 @@ def test_visibility_follows_the_turn_of_the_head() -> None:
 
 
 def test_the_rendered_surface_lies_under_its_landmarks() -> None:
-    """The point of the head that the rasteriser shows in a landmark's pixel is the landmark, to a pixel's rounding."""
+    """The point of the head that the rasteriser shows in a landmark's pixel is the landmark, to a pixel's
+    rounding."""
     model, scene = morphable_model(), synthetic._scene()
     canonical = model.landmark_basis().mean[:, :2]
     size, measured = 200, 0
@@ -166,7 +175,8 @@ def test_angles_fill_the_published_bins() -> None:
     ("fields", "named"),
     [
         ({"image_size": 4}, "image_size"), ({"train": -1}, "train"), ({"margin": 5.0}, "margin"),
-        ({"seed": 1.5}, "seed"), ({"generator_version": 99}, "version 99"), ({"yaw_uniform": True}, "yaw_uniform"),
+        ({"seed": 1.5}, "seed"), ({"generator_version": 99}, "version 99"), ({"yaw_uniform": True},
+        "yaw_uniform"),
     ],
 )  # fmt: skip
 def test_recipes_say_what_is_wrong(fields: dict, named: str) -> None:
@@ -177,6 +187,7 @@ def test_recipes_say_what_is_wrong(fields: dict, named: str) -> None:
 def test_recipe_round_trip_and_unknown_field() -> None:
     recipe = SyntheticRecipe(seed=5, image_size=120)
     assert SyntheticRecipe.from_dict(recipe.to_dict()) == recipe
+    assert SyntheticRecipe(max_yaw=90).digest() == SyntheticRecipe(max_yaw=90.0).digest()
     assert recipe.digest() != SyntheticRecipe(seed=6, image_size=120).digest()
     assert recipe.stored_size == 150 and SyntheticRecipe().stored_size == 80
     with pytest.raises(InputError, match="did you mean 'image_size'"):
