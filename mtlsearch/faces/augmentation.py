@@ -20,17 +20,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
 from mtlsearch.faces.geometry import FLIP_68
+from mtlsearch.training.schema import Section
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -40,45 +43,37 @@ NOISE_TILE = 256
 Labels = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Augmentation:
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Augmentation(Section):
     """Strengths of the transforms; `Augmentation.off()` is the plain centre crop of evaluation.
 
     rotation: degrees, uniform in ±; scale: log of the factor, uniform in ±; shift: share of S, uniform in ±;
-    flip, grey, erase: probabilities; brightness, contrast: uniform in ± (added; around 1); gamma: log of the
-    exponent, uniform in ±; noise: largest σ, uniform from 0; erase_size: largest side of the erased
-    rectangle, share of S.
+    flip, grey, erase: probabilities; brightness, contrast: uniform in ± (added; around 1); gamma: log of the exponent,
+    uniform in ±; noise: largest σ, uniform from 0; erase_size: largest side of the erased rectangle, share of S.
     """
 
-    rotation: float = 30.0
-    scale: float = 0.10
-    shift: float = 0.04
-    flip: float = 0.5
-    brightness: float = 0.10
-    contrast: float = 0.20
-    gamma: float = 0.25
-    grey: float = 0.10
-    noise: float = 0.03
-    erase: float = 0.20
-    erase_size: float = 0.35
-
-    def __post_init__(self) -> None:
-        limits = {"rotation": 180.0, "scale": 1.0, "gamma": 2.0}
-        for field in fields(self):
-            value, high = getattr(self, field.name), limits.get(field.name, 1.0)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
-                raise InputError(
-                    f"augmentation {field.name} must be a number in [0, {high:g}], got {value!r}"
-                )
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    scale: Share = 0.10
+    shift: Share = 0.04
+    flip: Share = 0.5
+    brightness: Share = 0.10
+    contrast: Share = 0.20
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.25
+    grey: Share = 0.10
+    noise: Share = 0.03
+    erase: Share = 0.20
+    erase_size: Share = 0.35
 
     @classmethod
     def off(cls) -> Augmentation:
         """No augmentation: the centre crop."""
-        return cls(**{field.name: 0.0 for field in fields(cls)})
+        return cls(**dict.fromkeys(cls.model_fields, 0.0))
 
     def only(self, *names: str) -> Augmentation:
         """This one with every transform off but the named ones."""
-        return replace(Augmentation.off(), **{name: getattr(self, name) for name in names})
+        return Augmentation.off().model_copy(update={name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)

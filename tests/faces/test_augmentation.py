@@ -186,5 +186,5 @@ def test_labels_may_be_a_subset_and_unknown_ones_are_refused(batch) -> None:  # 
         augment(images.float(), labels, STRONG, 64)
     with pytest.raises(InputError, match="image_size"):
         augment(images, labels, STRONG, 128)
-    with pytest.raises(InputError, match="rotation"):
+    with pytest.raises(ValueError, match="rotation"):
         Augmentation(rotation=-3)

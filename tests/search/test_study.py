@@ -68,7 +68,7 @@ def test_the_leaderboard_ranks_by_the_first_objective_with_failures_last(study: 
     study.end_trial(0, "finished")
     study.end_trial(1, "failed", "diverged")
     study.end_trial(2, "finished")
-    rows = list(csv.DictReader((study.folder / LEADERBOARD).open()))
+    rows = list(csv.DictReader((study.folder / LEADERBOARD).read_text().splitlines()))
     assert [line["trial"] for line in rows] == ["2", "0", "1"]
     assert rows[0]["val/frequency_error"] == "2.0"
     assert rows[0]["seed"] == "2", "keys that differ between trials are columns"
