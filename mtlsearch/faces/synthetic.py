@@ -258,9 +258,10 @@ def _paint(
     visible = np.empty(len(landmarks), np.bool_)
     picture = renderer.render_head(
         around.background, scene.mean, scene.modes, coefficients.astype(np.float32),
-        looks.volumes[look.hair] if look.hair >= 0 else looks.volumes[0, :0], pose.reshape(3, 4), scene.triangles,
-        scene.uv, scene.flat, looks.levels[level], looks.boxes[level], look.base, look.layers, look.colours, look.gain,
-        look.eyes, look.light, look.gloss, around.behind, around.before, landmarks, visible,
+        looks.volumes[look.hair] if look.hair >= 0 else looks.volumes[0, :0], pose.reshape(3, 4),
+        scene.triangles, scene.uv, scene.flat, looks.levels[level], looks.boxes[level],
+        look.base, look.layers, look.colours,
+        look.gain, look.eyes, look.light, look.gloss, around.behind, around.before, landmarks, visible,
     )  # fmt: skip
     if around.blur > 0.2:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), around.blur), np.float32)
