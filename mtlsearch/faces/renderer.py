@@ -295,13 +295,10 @@ def render_head(  # type: ignore[no-untyped-def]
     image, mean, modes, coefficients, volume, pose, triangles, uv, flat, planes, boxes, base, layers, colours,
     gain, eyes, light, gloss, behind, before, landmarks, visible,
 ):  # fmt: skip
-    """Everything from coefficients to the composed picture, in one call: threads hand the interpreter's
-    lock over
-    once an image, not once a step.
+    """Everything from coefficients to the composed picture, in one call.
 
-    image (H, W, 3) holds the background; returns the picture,
-    and sets visible (K,) of landmarks (K, 3) in pixels.
-    volume (V, 3): what hair adds to the vertices, or (0, 3). The rest is as in the functions above.
+    So threads hand the interpreter's lock over once an image, not once a step. image (H, W, 3) holds the
+    background; returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3): what hair adds to the vertices, or (0, 3). The rest is as in the functions above.
     """
     height, width = image.shape[:2]
     vertices = np.empty_like(mean)
