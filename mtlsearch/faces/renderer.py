@@ -298,8 +298,8 @@ def render_head(  # type: ignore[no-untyped-def]
     """Everything from coefficients to the composed picture, in one call.
 
     So threads hand the interpreter's lock over once an image, not once a step. image (H, W, 3) holds the
-    background; returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3): what hair
-    adds to the vertices, or (0, 3). The rest is as in the functions above.
+    background; returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3):
+    what hair adds to the vertices, or (0, 3). The rest is as in the functions above.
     """
     height, width = image.shape[:2]
     vertices = np.empty_like(mean)
