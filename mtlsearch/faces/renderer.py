@@ -288,3 +288,46 @@ def visible_points(points, depth, covered, tolerance, out):  # type: ignore[no-u
                 if 0 <= y < height and 0 <= x < width and not covered[y, x]:
                     seen |= depth[y, x] > OFF / 2 and depth[y, x] - points[k, 2] < tolerance
         out[k] = seen
+
+
+@nb.njit(cache=True, nogil=True)
+def render_head(  # type: ignore[no-untyped-def]
+    image, mean, modes, coefficients, volume, pose, triangles, uv, flat, planes, boxes, base, layers, colours,
+    gain, eyes, light, gloss, behind, before, landmarks, visible,
+):  # fmt: skip
+    """Everything from coefficients to the composed picture, in one call.
+
+    So threads hand the interpreter's lock over once an image, not once a step. image (H, W, 3) holds the
+    background; returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3):
+    what hair adds to the vertices, or (0, 3). The rest is as in the functions above.
+    """
+    height, width = image.shape[:2]
+    vertices = np.empty_like(mean)
+    deform(mean, modes, coefficients, vertices)
+    points = vertices.reshape(-1, 3)
+    for i in range(volume.shape[0]):
+        for c in range(3):
+            points[i, c] += volume[i, c]
+    pixels = np.empty(points.shape)
+    to_pixels(points, pose, height, pixels)
+    normals = np.empty_like(points)
+    vertex_normals(pixels, triangles, normals)
+    depth = np.empty((height, width), np.float32)
+    owner = np.empty((height, width), np.int32)
+    bary = np.empty((height, width, 2), np.float32)
+    rasterise(pixels, triangles, depth, owner, bary)
+
+    covered = np.zeros((height, width), np.bool_)
+    paint_shapes(image, covered, behind)
+    covered[:] = False
+    shade(
+        image, owner, bary, triangles, normals, uv, flat, planes, boxes, base, layers,
+        colours, gain, eyes, light,
+        gloss,
+    )  # fmt: skip
+    scale = math.sqrt(pose[0, 0] ** 2 + pose[0, 1] ** 2 + pose[0, 2] ** 2)
+    smooth = np.empty_like(image)
+    soften_edges(image, depth, 0.14 * scale, smooth)
+    paint_shapes(smooth, covered, before)
+    visible_points(landmarks, depth, covered, 0.06 * scale, visible)
+    return smooth

@@ -253,39 +253,21 @@ def _paint(
     look = draw_look(rng, scale)
     around = draw_surroundings(rng, size, look.base)
 
-    vertices = np.empty_like(scene.mean)
-    renderer.deform(scene.mean, scene.modes, coefficients.astype(np.float32), vertices)
-    vertices = vertices.reshape(-1, 3)
-    if look.hair >= 0:
-        vertices += looks.volumes[look.hair]
-    pixels = np.empty(vertices.shape)
-    renderer.to_pixels(vertices, pose.reshape(3, 4), size, pixels)
-    normals = np.empty(vertices.shape, np.float32)
-    renderer.vertex_normals(pixels, scene.triangles, normals)
-    depth, owner = np.empty((size, size), np.float32), np.empty((size, size), np.int32)
-    bary = np.empty((size, size, 2), np.float32)
-    renderer.rasterise(pixels, scene.triangles, depth, owner, bary)
-
-    image, covered = around.background, np.zeros((size, size), np.bool_)
-    renderer.paint_shapes(image, covered, around.behind)
-    covered[:] = False
     # About one texel per pixel: a texel is 0.011 model units at full resolution.
     level = 0 if scale > 65 else (1 if scale > 32 else 2)
-    renderer.shade(
-        image, owner, bary, scene.triangles, normals, scene.uv, scene.flat, looks.levels[level],
-        looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes, look.light,
-        look.gloss,
+    visible = np.empty(len(landmarks), np.bool_)
+    picture = renderer.render_head(
+        around.background, scene.mean, scene.modes, coefficients.astype(np.float32),
+        looks.volumes[look.hair] if look.hair >= 0 else looks.volumes[0, :0], pose.reshape(3, 4),
+        scene.triangles, scene.uv, scene.flat, looks.levels[level], looks.boxes[level],
+        look.base, look.layers, look.colours,
+        look.gain, look.eyes, look.light, look.gloss, around.behind, around.before, landmarks, visible,
     )  # fmt: skip
-    smooth = np.empty_like(image)
-    renderer.soften_edges(image, depth, 0.14 * scale, smooth)
-    renderer.paint_shapes(smooth, covered, around.before)
     if around.blur > 0.2:
-        smooth = np.asarray(cv2.GaussianBlur(smooth, (0, 0), around.blur), np.float32)
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), around.blur), np.float32)
     out = np.empty((size, size, 3), np.uint8)
-    renderer.finish(smooth, looks.noise, around.offset, around.noise, around.table, out)
+    renderer.finish(picture, looks.noise, around.offset, around.noise, around.table, out)
     if around.jpeg:
         _, encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, around.jpeg])
         out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-    visible = np.empty(len(landmarks), np.bool_)
-    renderer.visible_points(landmarks, depth, covered, 0.06 * scale, visible)
     return out, visible
