@@ -34,18 +34,15 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[None]:
     """The one Ray of the test session; its workers find examples/ as the root of the repository has it."""
-    import ray
-
-    from mtlsearch.search.executors.inline import start_ray
+    from mtlsearch.search.executors.inline import running_ray
     from mtlsearch.search.executors.resources import plan_resources
 
     previous = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        start_ray(plan_resources(8))
-    yield
-    ray.shutdown()
+        with running_ray(plan_resources(8)):
+            yield
     if previous is None:
         del os.environ["PYTHONPATH"]
     else:

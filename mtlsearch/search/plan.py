@@ -14,7 +14,7 @@ from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Point, Space
 from mtlsearch.training.config import RunConfig
-from mtlsearch.training.merge import Tree, merge
+from mtlsearch.training.merge import Tree, contains_distribution, merge
 from mtlsearch.training.problem import find_problem
 from mtlsearch.training.recipes import apply_overrides, parse_run_config, recipe_tree
 from mtlsearch.training.schema import validate
@@ -67,7 +67,7 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
     """Reads and checks a space by name or path.
 
     Args:
-        overrides: `key.sub=value`, laid over the run config and in place of distributions.
+        overrides: `key.sub=value`, laid over the space, and where the value is fixed over the baselines too.
         search: settings that replace those of the file's `search:` section.
 
     Raises:
@@ -81,13 +81,16 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
     for key in ("space", "search"):
         if not isinstance(document.get(key), Mapping):
             raise InputError(f"{path}: the mapping {key!r} is required, got {document.get(key)!r}")
+    overrides = list(overrides)
     changes = apply_overrides(document["space"], overrides)
     base = recipe_tree(document["base"], relative_to=path.parent) if "base" in document else {}
     settings = validate(SearchSettings, merge(document["search"], search or {}), f"{path.name}: search")
     space = Space(base, changes)
     _check_every_option(space, path.name)
     _check_objectives(space, settings, path.name)
-    baselines = tuple(_baseline(space, name, path, overrides) for name in settings.start_with)
+    # an override that is a distribution widens the space; a baseline keeps its own value there
+    fixed = [override for override in overrides if not contains_distribution(apply_overrides({}, [override]))]
+    baselines = tuple(_baseline(space, name, path, fixed) for name in settings.start_with)
     document = {"base": document.get("base"), "space": changes, "search": settings.model_dump(mode="json")}
     return SearchPlan(path.stem, space, settings, baselines, document)
 

@@ -9,6 +9,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mtlsearch.search.study import Status, Study, TrialState
+from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
 
 
@@ -65,6 +66,7 @@ class Recorder(Callback):
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
         state = self._study.trials[number]
+        (self._study.trial_folder(number) / LAST).unlink(missing_ok=True)
         if state.history:
             write_record(self._study, state)
         for observer in self._observers:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, tables
 from mtlsearch.search.early_stopping import make_scheduler
-from mtlsearch.search.executors.inline import Inline, start_ray
+from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import Resources, plan_resources
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Observer, Recorder
@@ -69,12 +68,12 @@ def run_search(
     """
     console = console or Console()
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
-    _check_room(results)
+    _check_results(results)
+    tracker = Tracker(tracking_uri, lambda text: console.print(text, highlight=False))
+    console.print(f"tracker: {tracking_uri}", highlight=False, soft_wrap=True)
     problem = _prepare(plan, console)
     study = Study.create(results, plan, name)
     console.print(f"results: {study.folder.absolute()}", highlight=False, soft_wrap=True)
-    tracker = Tracker(tracking_uri, lambda text: console.print(text, highlight=False))
-    console.print(f"tracker: {tracking_uri}", highlight=False, soft_wrap=True)
     tracked = TrackedStudy(tracker, study)
     console.print(
         f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each",
@@ -85,11 +84,10 @@ def run_search(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\..*")
-            start_ray(resources, address)
-            search = _Search(plan, study, tracked, Inline(resources, scratch), console)
-            outcome = search.run(problem)
+            with running_ray(resources, address):
+                search = _Search(plan, study, tracked, Inline(resources, scratch), console)
+                outcome = search.run(problem)
     finally:
-        ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
         study.close()
         lost = tracker.close()
@@ -219,8 +217,14 @@ def _prepare(plan: SearchPlan, console: Console) -> Problem:
     return next(iter(prepared.values()))
 
 
-def _check_room(results: Path) -> None:
+def _check_results(results: Path) -> None:
+    """That a study's folder can be written and has room, before anything is rendered or trained."""
     there = next(parent for parent in [results.absolute(), *results.absolute().parents] if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"results folder {results} cannot be written ({error.strerror}); give --results") from None
     free = shutil.disk_usage(there).free
     if free < _NEEDED_BYTES:
         raise InputError(

@@ -41,7 +41,7 @@ class TrialTable:
         if self._live is not None:
             self._live.update(self._table())
         else:
-            self._console.print(self._line(trial), highlight=False, soft_wrap=True)
+            self._console.print(self._line(trial), highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
         return trial_table(self._plan, list(self._trials.values())[-40:])
@@ -66,7 +66,7 @@ def trial_table(plan: SearchPlan, trials: Sequence[TrialState], title: str | Non
     table.add_column("trial", justify="right")
     table.add_column("")
     for name in plan.settings.objectives:
-        table.add_column(name, justify="right")
+        table.add_column(name.removeprefix("val/"), justify="right", overflow="fold")
     table.add_column("epochs", justify="right")
     for axis in axes:
         table.add_column(axis, overflow="ellipsis", no_wrap=True)

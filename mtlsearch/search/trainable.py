@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlsearch.errors import InputError
 from mtlsearch.training import environment
-from mtlsearch.training.checkpoint import BEST, LAST, load_weights
+from mtlsearch.training.checkpoint import BEST, load_weights
 from mtlsearch.training.loop import TrainingDiverged
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.run import run_training
@@ -52,7 +52,6 @@ def run_trial(job: TrialJob, send: Send) -> None:
             model.load_state_dict(load_weights(folder / BEST).tensors)
             model.eval()
             send({"test": run.problem.evaluate(model, "test")})
-        (folder / LAST).unlink(missing_ok=True)
     except (TrainingDiverged, InputError) as failure:
         send({"failure": str(failure)})
     except Exception as failure:  # whatever a model may do, the study goes on and says what happened

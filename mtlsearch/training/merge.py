@@ -30,6 +30,12 @@ def is_distribution(node: object) -> bool:
     return isinstance(node, Mapping) and len(node) == 1 and next(iter(node)) in DISTRIBUTIONS
 
 
+def contains_distribution(node: object) -> bool:
+    if is_distribution(node):
+        return True
+    return isinstance(node, Mapping) and any(contains_distribution(value) for value in node.values())
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     """`base` with `changes` laid over it. Neither argument is altered."""
     merged: Tree = {key: _copy(value) for key, value in base.items()}

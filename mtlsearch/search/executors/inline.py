@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from ray.tune.search import Searcher
 
 from mtlsearch.search.executors.resources import Resources
 from mtlsearch.search.recorder import Recorder
-from mtlsearch.search.trainable import TrialJob, run_trial
+from mtlsearch.search.trainable import run_trial
 
 #: read by Tune when it is set up. Ray's own loggers would write a second, lossy record of every trial, and its
 #: snapshots a second state beside the journal.
@@ -23,7 +25,10 @@ _TUNE_SETTINGS = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
+#: trials pass numbers, not arrays
+_OBJECT_STORE_BYTES = 200_000_000
 
 
 def inline_trainable(config: dict[str, Any]) -> None:
@@ -58,21 +63,28 @@ class Inline:
         return not any(result.metrics is None and result.error is None for result in results)
 
 
-def start_ray(resources: Resources, address: str = "local") -> None:
-    """A Ray of our own on loopback, or the cluster at `address`."""
-    if address != "local":
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+@contextmanager
+def running_ray(resources: Resources, address: str = "local") -> Iterator[None]:
+    """The Ray that this process is connected to already, or the cluster at `address`, or one of our own on loopback.
+
+    What was started or connected to here is left at the end of the scope.
+    """
+    if ray.is_initialized():
+        yield
         return
-    ray.init(
-        address="local",
-        num_cpus=resources.total,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        configure_logging=True,
-        _node_ip_address="127.0.0.1",
-        object_store_memory=200_000_000,
-    )
-
-
-__all__ = ["Inline", "TrialJob", "start_ray"]
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        ray.init(
+            address="local",
+            num_cpus=resources.total,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    else:
+        ray.init(address=address, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
