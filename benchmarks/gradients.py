@@ -60,9 +60,7 @@ def steps(model: MultiHead, inputs: Tensor) -> dict[str, Callable[[], None]]:
 
     def bare_kept() -> None:
         losses = model.losses(inputs)
-        kept = [
-            torch.autograd.grad(loss, trunk + heads[i], retain_graph=True) for i, loss in enumerate(losses)
-        ]
+        kept = [torch.autograd.grad(loss, trunk + heads[i], retain_graph=True) for i, loss in enumerate(losses)]
         del kept
 
     def rows() -> None:
@@ -89,9 +87,7 @@ def measure(variants: dict[str, Callable[[], None]], rounds: int) -> dict[str, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)

@@ -37,7 +37,7 @@ class WavesConfig(RunConfig):
 class Waves:
     """Frequency and phase of a sine wave in noise, from 32 samples of it."""
 
-    objectives = {"frequency_error": "min", "phase_error": "min"}  # noqa: RUF012 - a protocol member
+    objectives = {"frequency_error": "min", "phase_error": "min"}
     metrics = ("frequency_error", "phase_error")
     tasks = ("frequency", "phase")
 

@@ -10,7 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 #: modules of the `search` extra that every command needs
-_NEEDED = ("typer", "rich", "pydantic", "yaml", "ray", "optuna", "mlflow", "timm", "cv2", "numba", "safetensors")
+_NEEDED = (
+    "typer",
+    "rich",
+    "pydantic",
+    "yaml",
+    "ray",
+    "optuna",
+    "mlflow",
+    "timm",
+    "cv2",
+    "numba",
+    "safetensors",
+)
 
 
 def extra_installed() -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 _STEP = re.compile(
-    r"^`(?P<path>mtlsearch/[\w/]+\.py)`(?:, (?P<how>after|in place of) `(?P<anchor>[^\n]+)`)?:\n```python\n(?P<code>.*?)```$",
+    r"^`(?P<path>mtlsearch/[\w/]+\.py)`(?:, (?P<how>after|in place of) `(?P<anchor>[^\n]+)`)?:\n"
+    r"```python\n(?P<code>.*?)```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -58,7 +59,5 @@ def test_the_extending_page_does_what_it_says(tmp_path: Path) -> None:
         replacement = step["anchor"] + "\n" + step["code"].rstrip("\n") if step["how"] == "after" else step["code"]
         path.write_text(text.replace(step["anchor"], replacement))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    result = subprocess.run(
-        [sys.executable, "-c", _USE], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, "-c", _USE], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.stdout.endswith("all used\n"), result.stderr

@@ -202,9 +202,7 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
         d = (np.abs((ax - 0.31) / rx) ** power + np.abs((y - 0.25) / ry) ** power) ** (1 / power)
         rim = np.exp(-(((d - 1) / 0.10) ** 2))
         bridge = _smooth(0.15 - ax, 0.01) * np.exp(-(((y - 0.29) / 0.016) ** 2))
-        arm = (
-            _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
-        )
+        arm = _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
         frames.append(np.clip(np.maximum.reduce([rim * front, bridge * front, arm]), 0, 1))
         lenses.append(_smooth(1 - d, 0.03) * front)
     planes["frame"], planes["lens"] = frames, lenses
@@ -243,9 +241,7 @@ def bank() -> Bank:
     height, width = (rows - 1) * TEXELS + 1, (columns - 1) * TEXELS + 1
     v, u = np.meshgrid(np.arange(height) / TEXELS, np.arange(width) / TEXELS, indexing="ij")
     fields = np.stack([mesh.vertices[:, 0], mesh.vertices[:, 1], mesh.angle], -1).reshape(rows, columns, 3)
-    texels = cv2.remap(
-        fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR
-    )
+    texels = cv2.remap(fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR)
     x, y, angle = (texels[..., i].astype(np.float64) for i in range(3))
     kinds: dict[str, tuple[int, int]] = {}
     stack: list[Floats] = []
@@ -325,9 +321,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float) -> Look:
         layer("frame", u[28], 0.9, np.array([0.1, 0.09, 0.08]) * (0.5 + 2.5 * u[29]))
 
     first, count = kinds["detail"]
-    gain = np.array(
-        [[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]]
-    )
+    gain = np.array([[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]])
     iris = IRIS[0 if dark_skin else int(u[33] * len(IRIS))] * (0.8 + 0.5 * u[34])
     softness = max(0.010, 0.9 / pixels_per_unit)
     gaze = np.clip(0.020 * n[3:5], -0.045, 0.045) * [1.0, 0.35]
@@ -435,6 +429,4 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
     tone = np.clip((_RAMP**gamma - 0.5) * contrast + 0.5, 0, 1)
     offset = np.array([int(u[16] * NOISE_TILE), int(u[17] * NOISE_TILE)])
     jpeg = 35 + int(60 * u[19]) if u[18] < 0.5 else 0
-    return Surroundings(
-        background, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg
-    )
+    return Surroundings(background, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg)

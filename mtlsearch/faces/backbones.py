@@ -58,4 +58,4 @@ class Backbone(nn.Module):
         self.channels = int(features.shape[1])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model.forward_features(images)  # type: ignore[no-any-return]
+        return self.model.forward_features(images)  # type: ignore[operator]

@@ -15,9 +15,7 @@ from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
 VISIBLE, HIDDEN = (60, 230, 90), (240, 70, 60)  # RGB
 
 
-def draw_landmarks(
-    image: Bytes, landmarks: Floats, visible: np.ndarray | None = None, scale: int = 1
-) -> Bytes:
+def draw_landmarks(image: Bytes, landmarks: Floats, visible: np.ndarray | None = None, scale: int = 1) -> Bytes:
     """A copy of an image (H, W, 3) RGB, enlarged by a whole factor, with dots: green where visible, else red.
 
     landmarks (K, 2 or 3): pixels of the image, the origin at the centre of pixel (0, 0); visible (K,) bool.
@@ -41,16 +39,12 @@ def contact_sheet(
     landmarks."""
     wanted = columns * (plain_rows + marked_rows)
     if wanted > recipe.count(split):
-        raise InputError(
-            f"a sheet of {wanted} faces needs as many in split {split!r}, which has {recipe.count(split)}"
-        )
+        raise InputError(f"a sheet of {wanted} faces needs as many in split {split!r}, which has {recipe.count(split)}")
     cells = []
     for i in range(wanted):
         sample = render_sample(recipe, split, i)
         marked = i >= columns * plain_rows
-        cells.append(
-            draw_landmarks(sample.image, sample.landmarks, sample.visible) if marked else sample.image
-        )
+        cells.append(draw_landmarks(sample.image, sample.landmarks, sample.visible) if marked else sample.image)
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, wanted, columns)])
 
 

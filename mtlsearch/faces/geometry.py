@@ -56,9 +56,7 @@ def _eps(array: Any) -> float:
 
 
 def _stack(arrays: list[Any], axis: int = -1) -> Any:
-    return (
-        torch.stack(arrays, dim=axis) if isinstance(arrays[0], torch.Tensor) else np.stack(arrays, axis=axis)
-    )
+    return torch.stack(arrays, dim=axis) if isinstance(arrays[0], torch.Tensor) else np.stack(arrays, axis=axis)
 
 
 def _join(arrays: list[Any]) -> Any:

@@ -163,20 +163,14 @@ def _surface() -> tuple[Floats, Floats, int]:
 
     edge = face[0]
     neck_y = _curve((0, -0.99), (60, -0.86), (90, -0.62), (130, -0.55), (180, -0.58))(degrees)
-    neck = np.stack(
-        [0.46 * np.sin(angles), neck_y, -0.17 + np.where(degrees < 90, 0.44, 0.36) * np.cos(angles)], -1
-    )
+    neck = np.stack([0.46 * np.sin(angles), neck_y, -0.17 + np.where(degrees < 90, 0.44, 0.36) * np.cos(angles)], -1)
     control = edge + np.stack([0 * angles, np.where(degrees < 95, -0.085, -0.03), 0 * angles], -1)
-    under = [
-        (1 - t) ** 2 * edge + 2 * t * (1 - t) * control + t * t * neck for t in (0.97, 0.75, 0.52, 0.3, 0.12)
-    ]
+    under = [(1 - t) ** 2 * edge + 2 * t * (1 - t) * control + t * t * neck for t in (0.97, 0.75, 0.52, 0.3, 0.12)]
     lower = []
     for height, rx, rz, back in ((-1.95, 1.75, 0.55, -0.25), (-1.62, 1.45, 0.50, -0.24), (-1.42,
         0.95, 0.46, -0.22),
                                  (-1.30, 0.60, 0.44, -0.20), (-1.18, 0.475, 0.42, -0.18)):  # fmt: skip
-        lower.append(
-            np.stack([rx * np.sin(angles), np.full_like(angles, height), back + rz * np.cos(angles)], -1)
-        )
+        lower.append(np.stack([rx * np.sin(angles), np.full_like(angles, height), back + rz * np.cos(angles)], -1))
     rows = np.concatenate([np.stack(lower + under), face])
     rows[..., 2] *= np.where(rows[..., 2] > 0, 1.09, 1.0)
     return rows, angles, len(lower) + len(under)
@@ -205,9 +199,7 @@ def _targets() -> list[tuple[float, float]]:
     at.update({36 + i: (-x, y) for i, (x, y) in enumerate(eye)})
     at.update({48: (-0.25, -0.42), 49: (-0.16, -0.362), 50: (-0.06, -0.33), 51: (0.0, -0.338)})
     at.update({59: (-0.16, -0.473), 58: (-0.08, -0.5), 57: (0.0, -0.508)})
-    at.update(
-        {60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)}
-    )
+    at.update({60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)})
     return [at.get(i, (np.nan, np.nan)) for i in range(68)]
 
 

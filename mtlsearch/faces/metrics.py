@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -58,8 +59,9 @@ def nme_by_yaw(nme: Array, yaw: Array) -> YawNME:
     """
     values, angle = _torch(nme).double(), _torch(yaw).double().abs()
     edges = (-1.0, *YAW_BINS, float("inf"))
-    bins = torch.stack([values[(angle > low) & (angle <= high)].mean() for low, high in zip(edges, edges[1:])])
-    return YawNME(*bins.tolist(), bins.mean().item(), bins.std(correction=0).item(), values.mean().item())
+    bins = torch.stack([values[(angle > low) & (angle <= high)].mean() for low, high in pairwise(edges)])
+    near, middle, far = bins.tolist()
+    return YawNME(near, middle, far, bins.mean().item(), bins.std(correction=0).item(), values.mean().item())
 
 
 def pose_error(predicted: Array, target: Array) -> Array:

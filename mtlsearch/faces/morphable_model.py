@@ -111,9 +111,7 @@ def _shape_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
         mode[:, component] = np.einsum("vs,s->v", kernels[parity, min(component, 1)], vector) / np.sqrt(value)
     modes = _without_similarity(np.moveaxis(modes, 0, -1), mesh)
     parities = np.array([parity for _, parity, _, _ in found[:SHAPE_MODES]])
-    return np.stack(
-        [_symmetrised(modes[..., k], parities[k], mesh) for k in range(SHAPE_MODES)], -1
-    ), parities
+    return np.stack([_symmetrised(modes[..., k], parities[k], mesh) for k in range(SHAPE_MODES)], -1), parities
 
 
 def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
@@ -156,10 +154,7 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
         "jaw_aside": (0.025 * jaw + 0.012 * bump(x, y, 0, -0.8, 0.4, 0.2), zero, zero),
     }
     parity = np.array([-1.0 if name in ("mouth_aside", "jaw_aside") else 1.0 for name in EXPRESSIONS])
-    modes = [
-        _symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh)
-        for name, p in zip(EXPRESSIONS, parity)
-    ]
+    modes = [_symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh) for name, p in zip(EXPRESSIONS, parity)]
     return np.stack(modes, -1), parity
 
 

@@ -155,12 +155,7 @@ def shade(  # type: ignore[no-untyped-def]
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
             for k in range(n_layers):
-                if (
-                    row < boxes_of[k, 0]
-                    or row > boxes_of[k, 1]
-                    or column < boxes_of[k, 2]
-                    or column > boxes_of[k, 3]
-                ):
+                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
                     continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
                 if m > 0:
@@ -198,15 +193,7 @@ def shade(  # type: ignore[no-untyped-def]
             shine = gloss[0] * max(shine, 0) ** 12 * g
             for channel in range(3):
                 s = light[channel]
-                e = (
-                    s[0]
-                    + s[1] * nx
-                    + s[2] * ny
-                    + s[3] * nz
-                    + s[4] * nx * ny
-                    + s[5] * nx * nz
-                    + s[6] * ny * nz
-                )
+                e = s[0] + s[1] * nx + s[2] * ny + s[3] * nz + s[4] * nx * ny + s[5] * nx * nz + s[6] * ny * nz
                 e += s[7] * (nx * nx - ny * ny) + s[8] * (3 * nz * nz - 1)
                 e = max(e, 0.06) * g
                 value = c0 if channel == 0 else (c1 if channel == 1 else c2)

@@ -71,9 +71,7 @@ class SyntheticRecipe:
             value = getattr(self, name)
             whole = isinstance(low, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise InputError(
-                    f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}"
-                )
+                raise InputError(f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} of a face recipe must lie in [{low}, {high}], got {value!r}")
             if not whole:  # 90 and 90.0 are the same recipe
@@ -180,11 +178,7 @@ def draw_angles(rng: np.random.Generator, recipe: SyntheticRecipe) -> Floats:
     limit = recipe.max_pitch_roll
     pitch, roll = np.clip(rng.standard_normal(2) * [recipe.pitch_std, recipe.roll_std], -limit, limit)
     uniform, spread = rng.uniform(-recipe.max_yaw, recipe.max_yaw), rng.normal(0, recipe.yaw_std)
-    yaw = (
-        uniform
-        if rng.random() < recipe.yaw_uniform
-        else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
-    )
+    yaw = uniform if rng.random() < recipe.yaw_uniform else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
     return np.array([pitch, yaw, roll])
 
 
@@ -198,12 +192,8 @@ def draw_expression(rng: np.random.Generator) -> Floats:
 def render_sample(recipe: SyntheticRecipe, split: str, index: int) -> Sample:
     """Sample `index` of a split. The same arguments give the same bytes."""
     if not 0 <= index < recipe.count(split):
-        raise InputError(
-            f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}"
-        )
-    rng = np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index]))
-    )
+        raise InputError(f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}")
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index])))
     angles = draw_angles(rng, recipe)
     shape = rng.standard_normal(SHAPE_MODES)
     expression = draw_expression(rng)

@@ -42,9 +42,7 @@ def gramian(rows: Tensor) -> Tensor:
         blocks = rows[:, :whole].view(tasks, -1, _BLOCK).transpose(0, 1)
         rest = rows[:, whole:]
         # The sum over blocks is taken in float64 of float32 products.
-        return (
-            torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64) + (rest @ rest.T).double()
-        )
+        return torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64) + (rest @ rest.T).double()
 
 
 @torch.no_grad()

@@ -62,14 +62,10 @@ class Hyperparameter:
                 raise ValueError(self._message(strategy, value, f"a {self.type.__name__}"))
             return
         for element in _elements(value):
-            wrong = isinstance(element, bool) or not isinstance(
-                element, int if self.type is int else (int, float)
-            )
+            wrong = isinstance(element, bool) or not isinstance(element, int if self.type is int else (int, float))
             if wrong or not math.isfinite(typing.cast(float, element)):
                 kind = "an int" if self.type is int else "a finite number"
-                raise ValueError(
-                    self._message(strategy, value, kind + ("" if element is value else " in each place"))
-                )
+                raise ValueError(self._message(strategy, value, kind + ("" if element is value else " in each place")))
             for key, bound in self.bounds.items():
                 if not _BOUNDS[key][1](element, bound):
                     raise ValueError(self._message(strategy, value, f"{_BOUNDS[key][0]} {bound:g}"))

@@ -69,8 +69,7 @@ def _check(name: str, loss: object) -> None:
         raise TypeError(f"the loss of task {name!r} must be a tensor or None, but got {type(loss).__name__}")
     if loss.numel() != 1:
         raise ValueError(
-            f"the loss of task {name!r} must be a scalar, but has shape {tuple(loss.shape)}; reduce it, "
-            "e.g. .mean()"
+            f"the loss of task {name!r} must be a scalar, but has shape {tuple(loss.shape)}; reduce it, e.g. .mean()"
         )
     if not loss.requires_grad:
         raise ValueError(

@@ -51,9 +51,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
                 f"torch.optim.SGD(model.parameters(), lr=0.1), but got {type(optimizer).__name__}"
             )
         if isinstance(optimizer, MultiTaskOptimizer):
-            raise TypeError(
-                f"{type(optimizer).__name__} already combines tasks; wrap the plain optimizer instead"
-            )
+            raise TypeError(f"{type(optimizer).__name__} already combines tasks; wrap the plain optimizer instead")
         self.optimizer = optimizer
         self.strategy = as_strategy(strategy)
         self.seed = seed
@@ -248,8 +246,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
     def _refuse_waiting(self, what: str) -> None:
         if self._engine.pending:
             raise RuntimeError(
-                f"gradients wait to be combined and cannot be {what}: call combine() first, or zero_grad() "
-                "to drop them"
+                f"gradients wait to be combined and cannot be {what}: call combine() first, or zero_grad() to drop them"
             )
 
     def _now(self) -> Step:
@@ -257,9 +254,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
 
     def _parameters(self) -> list[Tensor]:
         own = set(self.strategy.parameters())
-        return [
-            parameter for group in self.param_groups for parameter in group["params"] if parameter not in own
-        ]
+        return [parameter for group in self.param_groups for parameter in group["params"] if parameter not in own]
 
 
 class PCGrad(MultiTaskOptimizer):

@@ -86,9 +86,7 @@ class TaskRows:
         pieces = iter(gradient.split([p.numel() for block in self._blocks for p in block.parameters]))
         for block in self._blocks:
             # Copies: a strategy may return a tensor of its own, and `.grad` must not alias it.
-            views = [
-                _shaped(next(pieces).to(p.device, block.rows.dtype, copy=True), p) for p in block.parameters
-            ]
+            views = [_shaped(next(pieces).to(p.device, block.rows.dtype, copy=True), p) for p in block.parameters]
             block.write(views, self._reached_now(block))
         self._write_held()
 
@@ -140,9 +138,7 @@ class TaskRows:
 class _Block:
     """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient."""
 
-    def __init__(
-        self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype) -> None:
         self.parameters = parameters
         self._offsets = [0]
         for parameter in parameters:
@@ -153,9 +149,7 @@ class _Block:
 
     def split(self, row: Tensor) -> list[Tensor]:
         """Views of a row in the parameters' shapes and in the memory layouts that their `.grad` has."""
-        return [
-            _shaped(row[offset : offset + p.numel()], p) for p, offset in zip(self.parameters, self._offsets)
-        ]
+        return [_shaped(row[offset : offset + p.numel()], p) for p, offset in zip(self.parameters, self._offsets)]
 
     def columns(self, tasks: tuple[int, ...]) -> list[Tensor]:
         """(K, numel) for each parameter, without the padding."""
@@ -166,9 +160,7 @@ class _Block:
     def put(self, task: int, gradients: list[Tensor | None], again: bool) -> None:
         """Write one task's gradients (None: not reached, a zero) into its row, or add them to it."""
         views, reached = self._views[task], [gradient is not None for gradient in gradients]
-        pairs = [
-            (view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None
-        ]
+        pairs = [(view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None]
         if again:
             _add([view for view, _ in pairs], [gradient for _, gradient in pairs])
             self.reached[task] = [before or now for before, now in zip(self.reached[task], reached)]
@@ -222,9 +214,7 @@ def _copied(parameter: Tensor, gradient: Tensor) -> Tensor:
     if gradient.is_sparse:
         return gradient.clone()
     strides = _grad_strides(parameter)
-    return torch.empty_strided(
-        parameter.shape, strides, dtype=parameter.dtype, device=parameter.device
-    ).copy_(gradient)
+    return torch.empty_strided(parameter.shape, strides, dtype=parameter.dtype, device=parameter.device).copy_(gradient)
 
 
 def _shaped(flat: Tensor, parameter: Tensor) -> Tensor:

@@ -86,9 +86,7 @@ class Strategy(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         if state:
-            raise ValueError(
-                f"strategy {self.name!r} keeps no state, but was given state for {sorted(state)}"
-            )
+            raise ValueError(f"strategy {self.name!r} keeps no state, but was given state for {sorted(state)}")
 
     @abstractmethod
     def combine(self, jacobian: Tensor, step: Step | None = None) -> Tensor:
@@ -184,7 +182,5 @@ def _checked(jacobian: Tensor) -> Tensor:
     if jacobian.ndim != 2 or len(jacobian) == 0:
         raise ValueError(f"jacobian must be (T, P), one row a task, but got shape {tuple(jacobian.shape)}")
     if jacobian.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"jacobian must be float32 or float64, but got {jacobian.dtype}; convert it with .float()"
-        )
+        raise TypeError(f"jacobian must be float32 or float64, but got {jacobian.dtype}; convert it with .float()")
     return jacobian.detach()

@@ -19,9 +19,9 @@ from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, tables
 from mtlsearch.search.early_stopping import make_scheduler
 from mtlsearch.search.executors.inline import Inline, running_ray
-from mtlsearch.search.executors.resources import Resources, plan_resources
+from mtlsearch.search.executors.resources import plan_resources
 from mtlsearch.search.plan import SearchPlan
-from mtlsearch.search.recorder import Observer, Recorder
+from mtlsearch.search.recorder import Recorder
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
 from mtlsearch.search.study import Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
@@ -31,8 +31,8 @@ from mtlsearch.tracking import Tracker
 from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
-from mtlsearch.training.record import RECORD
 from mtlsearch.training.recipes import parse_run_config
+from mtlsearch.training.record import RECORD
 
 BEST_RECORD = "best.yaml"
 WINNER = "winner.safetensors"
@@ -102,7 +102,13 @@ class _Search:
     def __init__(
         self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Inline, console: Console
     ) -> None:
-        self.plan, self.study, self.tracked, self.executor, self.console = plan, study, tracked, executor, console
+        self.plan, self.study, self.tracked, self.executor, self.console = (
+            plan,
+            study,
+            tracked,
+            executor,
+            console,
+        )
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
@@ -128,7 +134,8 @@ class _Search:
         epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
         with self._table() as table:
             recorder = Recorder(self.study, [self.tracked, table])
-            return self.executor.run("search", searcher, make_scheduler(settings, epochs), recorder, settings.num_samples)
+            self.executor.run("search", searcher, make_scheduler(settings, epochs), recorder, settings.num_samples)
+        return self.study.ended("search") == settings.num_samples
 
     def _confirm(self, chosen: Sequence[confirm.Candidate]) -> bool:
         seeds = confirm.fresh_seeds(self.plan.settings.seed, self.plan.settings.confirm.seeds)
@@ -142,7 +149,8 @@ class _Search:
         queue = [lambda one=one, seed=seed: start(one, seed) for seed in seeds for one in chosen]
         with self._table() as table:
             recorder = Recorder(self.study, [self.tracked, table])
-            return self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+            self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+        return self.study.ended("confirm") == len(queue)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -186,9 +194,7 @@ class _Search:
                 print_(f"  {line}", highlight=False, soft_wrap=True)
 
 
-def confirmation_csv(
-    confirmed: Sequence[confirm.Confirmed], trivial: Mapping[str, Mapping[str, float]]
-) -> str:
+def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[str, Mapping[str, float]]) -> str:
     """Every confirmation run's validation and test metrics, and those of the constant prediction."""
     metrics = sorted(trivial["val"])
     text = io.StringIO()

@@ -68,7 +68,7 @@ class StudySearcher(_StatelessSearcher):
         )
         self._open: dict[str, optuna.Trial] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         plan, number = self._study.plan, len(self._study.of_phase("search"))
         if number >= plan.settings.num_samples:
             return Searcher.FINISHED
@@ -101,7 +101,7 @@ class QueueSearcher(_StatelessSearcher):
         super().__init__()
         self._queue = list(queue)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         return self._queue.pop(0)() if self._queue else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

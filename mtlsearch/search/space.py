@@ -70,19 +70,28 @@ class Space:
             while True:
                 open_choices: set[str] = set()
 
-                def draw(name: str, parameter: Range | Options, end: int = end) -> Any:
-                    if isinstance(parameter, Range):
-                        return _native(parameter, parameter.ends[end])
-                    index = chosen.setdefault(name, 0)
-                    if index + 1 < len(parameter.labels):
-                        open_choices.add(name)  # noqa: B023 - read right after this call
-                    return parameter.labels[index]
-
-                yield self.resolve(draw)
+                yield self.resolve(_Probe(end, chosen, open_choices))
                 if not open_choices:
                     break
                 # the innermost open choice moves on, so that an outer one keeps its option until all inside is seen
                 chosen[max(open_choices, key=lambda name: (name.count("."), name))] += 1
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Draws one end of every range, and of every choice the option that is its turn; notes which have more."""
+
+    end: int
+    chosen: dict[str, int]
+    open_choices: set[str]
+
+    def __call__(self, name: str, parameter: Range | Options) -> Any:
+        if isinstance(parameter, Range):
+            return _native(parameter, parameter.ends[self.end])
+        index = self.chosen.setdefault(name, 0)
+        if index + 1 < len(parameter.labels):
+            self.open_choices.add(name)
+        return parameter.labels[index]
 
 
 def _resolve(node: Any, key: str, draw: Draw) -> Any:

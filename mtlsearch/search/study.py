@@ -118,6 +118,10 @@ class Study:
     def of_phase(self, phase: Phase) -> list[TrialState]:
         return [trial for trial in self.trials.values() if trial.phase == phase]
 
+    def ended(self, phase: Phase) -> int:
+        """How many trials of a phase have come to an end of any kind."""
+        return sum(trial.status != "running" for trial in self.of_phase(phase))
+
     def write_leaderboard(self) -> None:
         """All trials of the search, best first by the first objective, failed ones last."""
         write_text(self.folder / LEADERBOARD, leaderboard(self.of_phase("search"), self.plan))
@@ -157,15 +161,23 @@ def leaderboard(trials: list[TrialState], plan: SearchPlan) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["rank", "trial", "label", "status", "epochs", "best_epoch", *plan.settings.objectives, *differing, "reason"]
+        [
+            "rank",
+            "trial",
+            "label",
+            "status",
+            "epochs",
+            "best_epoch",
+            *plan.settings.objectives,
+            *differing,
+            "reason",
+        ]
     )
     for rank, trial in enumerate(sorted(trials, key=order), start=1):
         figures = [trial.best.get(objective, "") for objective in plan.settings.objectives]
         axes = [flat[trial.number].get(key, "") for key in differing]
-        writer.writerow(
-            [rank, trial.number, trial.label, trial.status, len(trial.history), trial.best_epoch]
-            + [*figures, *axes, trial.reason]
-        )
+        progress = rank, trial.number, trial.label, trial.status, len(trial.history), trial.best_epoch
+        writer.writerow([*progress, *figures, *axes, trial.reason])
     return text.getvalue()
 
 

@@ -76,9 +76,7 @@ def trial_table(plan: SearchPlan, trials: Sequence[TrialState], title: str | Non
         words = [choices(trial).get(axis, "") for axis in axes]
         total = trial.config["training"]["epochs"]
         note = trial.label or (trial.reason if trial.status == "failed" else "")
-        table.add_row(
-            str(trial.number), _MARKS[trial.status], *figures, f"{len(trial.history)}/{total}", *words, note
-        )
+        table.add_row(str(trial.number), _MARKS[trial.status], *figures, f"{len(trial.history)}/{total}", *words, note)
     return table
 
 
@@ -125,7 +123,7 @@ def verdict_lines(plan: SearchPlan, winner: Confirmed, better: Confirmed) -> lis
     seeds = len(winner.runs)
     if seeds < ENOUGH_SEEDS:
         lines.append(
-            f"{seeds} seeds show values, they settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond this search"
+            f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
         )
     return lines
 

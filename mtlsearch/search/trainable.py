@@ -44,9 +44,7 @@ def run_trial(job: TrialJob, send: Send) -> None:
         def report(row: dict[str, float]) -> None:
             send({**row, "environment": here} if row["epoch"] == 1 else dict(row))
 
-        run = run_training(
-            config, directory=folder, report=report, threads=job.threads, objective=job.objective
-        )
+        run = run_training(config, directory=folder, report=report, threads=job.threads, objective=job.objective)
         if job.score_test:
             model = run.result.model
             model.load_state_dict(load_weights(folder / BEST).tensors)

@@ -26,9 +26,7 @@ def dominates(one: Figures, other: Figures, objectives: Objectives) -> bool:
 def pareto_front(figures: Mapping[T, Figures], objectives: Objectives) -> list[T]:
     """The keys whose figures no other's dominate."""
     return [
-        key
-        for key, own in figures.items()
-        if not any(dominates(other, own, objectives) for other in figures.values())
+        key for key, own in figures.items() if not any(dominates(other, own, objectives) for other in figures.values())
     ]
 
 

@@ -93,19 +93,17 @@ def find_problem(path: str) -> type[Problem]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"problem: no module {error.name!r} (from {path!r}); is its folder on PYTHONPATH?"
-        ) from None
+        raise InputError(f"problem: no module {error.name!r} (from {path!r}); is its folder on PYTHONPATH?") from None
     problem = getattr(module, class_name, None)
     if problem is None:
         raise InputError(f"problem: module {module_name!r} has no class {class_name!r}")
     missing = [name for name in _MEMBERS if not hasattr(problem, name)]
     if missing:
         raise InputError(f"problem: {path!r} lacks {', '.join(missing)} of the Problem protocol")
-    return problem  # type: ignore[no-any-return]
+    return problem
 
 
 _MEMBERS = (
-    "objectives", "metrics", "config_class", "prepare", "to", "describe_data", "size", "batch", "build_model", "shared_parameters",
-    "losses", "evaluate", "trivial_metrics",
+    "objectives", "metrics", "config_class", "prepare", "to", "describe_data", "size", "batch", "build_model",
+    "shared_parameters", "losses", "evaluate", "trivial_metrics",
 )  # fmt: skip

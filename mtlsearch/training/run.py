@@ -43,9 +43,7 @@ def run_training(
     problem = find_problem(config.problem)(config)
     problem.prepare(progress)
     objective = objective or first_objective(problem)
-    result = train(
-        problem, config, report=report, directory=directory, objective=objective, stop_after=stop_after
-    )
+    result = train(problem, config, report=report, directory=directory, objective=objective, stop_after=stop_after)
     record = RunRecord(config.tree(), environment.describe(), result.history, objective)
     if directory is not None:
         record.save(directory / RECORD)

@@ -55,9 +55,7 @@ class MultiStep(_WithWarmup):
     @model_validator(mode="after")
     def _milestones_follow_the_warmup(self) -> MultiStep:
         if self.milestones != sorted(self.milestones) or (self.milestones and self.milestones[0] < self.warmup):
-            raise ValueError(
-                f"milestones must rise and lie after the warm-up of {self.warmup}, got {self.milestones}"
-            )
+            raise ValueError(f"milestones must rise and lie after the warm-up of {self.warmup}, got {self.milestones}")
         return self
 
     def _after_warmup(self, optimizer: Optimizer, total_steps: int, warm: int) -> LRScheduler:

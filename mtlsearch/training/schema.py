@@ -82,7 +82,7 @@ def _dotted(location: tuple[int | str, ...], tree: Mapping[str, Any]) -> str:
             continue
         words.append(str(part))
         if isinstance(node, Mapping):
-            node = node.get(part)  # type: ignore[arg-type]
+            node = node.get(part)
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
         else:

@@ -84,7 +84,11 @@ def test_help_shows_examples(name: str, tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_a_mistake_is_one_line_and_status_2(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("just text")
     status, _, errors = call(*arguments, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
@@ -114,7 +118,13 @@ def test_an_unreadable_pack_is_named_with_what_to_do(
     assert status == 0, errors
     assert "mtlsearch.reproduce" in screen
     status, screen, errors = call(
-        "evaluate", "run/best.safetensors", "--split", "val", cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+        "evaluate",
+        "run/best.safetensors",
+        "--split",
+        "val",
+        cwd=tmp_path,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
     )
     assert status == 0, errors
     assert "nme_0_30" in screen
@@ -141,7 +151,14 @@ def test_a_repeated_training_is_said_to_be_identical_and_a_changed_value_named(
     assert status == 1
     assert "config differs from the recorded run: optimizer.lr: 0.01 -> 0.5" in screen
     status, screen, _ = call(
-        "train", "--config", config, "--output", "bad", "--set", "optimizer={name: sgd, lr: 1.0e+8}", **options
+        "train",
+        "--config",
+        config,
+        "--output",
+        "bad",
+        "--set",
+        "optimizer={name: sgd, lr: 1.0e+8}",
+        **options,
     )
     assert status == 1
     assert "training stopped: loss" in screen
@@ -157,7 +174,11 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         "sys.argv = ['x']; _command.run('tune', main)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert result.returncode == 2
     assert "No space left on device" in result.stderr

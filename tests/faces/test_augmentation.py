@@ -45,9 +45,7 @@ def seeded(seed: int) -> torch.Generator:
 def test_fused_and_reference_agree(seed: int, output_size: int) -> None:
     images = torch.randint(0, 256, (6, 80, 80, 3), generator=seeded(seed), dtype=torch.uint8)
     draws = draw(STRONG, 6, 80, 64, output_size, seeded(seed))
-    difference = (
-        transform_fused(images, draws, output_size) - transform_reference(images, draws, output_size)
-    ).abs()
+    difference = (transform_fused(images, draws, output_size) - transform_reference(images, draws, output_size)).abs()
     assert difference.max() * max(IMAGENET_STD) < 1 / 255
 
 
@@ -98,15 +96,11 @@ def test_a_marker_stays_on_its_landmark(batch, implementation, output_size: int)
     worst, measured = 0.0, 0
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    y, x = torch.meshgrid(
-        torch.arange(output_size).double(), torch.arange(output_size).double(), indexing="ij"
-    )
+    y, x = torch.meshgrid(torch.arange(output_size).double(), torch.arange(output_size).double(), indexing="ij")
     for i in range(24):
         old, new = labels["landmarks"][i].numpy(), moved[i]
         dots = torch.from_numpy(markers(old, 80))
-        one = type(draws)(
-            **{k: v[i : i + 1].expand(68, *v.shape[1:]).contiguous() for k, v in vars(draws).items()}
-        )
+        one = type(draws)(**{k: v[i : i + 1].expand(68, *v.shape[1:]).contiguous() for k, v in vars(draws).items()})
         seen = (implementation(dots, one, output_size) * std + mean)[:, 0].double().clamp(min=0)
         source = geometry.FLIP_68 if draws.flip[i] else tuple(range(68))
         for k in range(68):  # the label with index k now marks the dot that was drawn for source[k]
@@ -133,9 +127,7 @@ def test_parameters_reconstruct_the_transformed_landmarks(batch, seed: int) -> N
         + torch.einsum("lck,bk->blc", torch.from_numpy(basis.shape), moved["shape"])
         + torch.einsum("lck,bk->blc", torch.from_numpy(basis.expression), moved["expression"])
     )
-    torch.testing.assert_close(
-        geometry.project(model, moved["pose"], 64), moved["landmarks"], atol=1e-8, rtol=0
-    )
+    torch.testing.assert_close(geometry.project(model, moved["pose"], 64), moved["landmarks"], atol=1e-8, rtol=0)
     rotation, _ = geometry.orthonormalize(moved["pose"].view(-1, 3, 4)[..., :3])
     torch.testing.assert_close(rotation, geometry.euler_to_matrix(moved["angles"]), atol=1e-9, rtol=0)
 

@@ -117,9 +117,7 @@ def test_gradient_at_a_yaw_of_90() -> None:
 def test_gradient_is_right_in_the_interior() -> None:
     angles = torch.tensor([[10.0, 40.0, -25.0]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(g.euler_to_matrix, angles)
-    matrix = torch.randn(
-        2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True
-    )
+    matrix = torch.randn(2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
     assert torch.autograd.gradcheck(lambda m: g.orthonormalize(m), matrix)
 
 
@@ -145,9 +143,7 @@ def test_clockwise_is_what_the_eye_calls_clockwise() -> None:
     np.testing.assert_allclose(g.matrix_to_euler(rotation), [0, 0, math.degrees(0.3)], atol=1e-9)
 
 
-@given(
-    angle, half, angle, angle, st.floats(0.2, 5), st.floats(-50, 50), st.integers(8, 300), st.integers(8, 300)
-)
+@given(angle, half, angle, angle, st.floats(0.2, 5), st.floats(-50, 50), st.integers(8, 300), st.integers(8, 300))
 @settings(max_examples=50)
 def test_pose_follows_the_image(p, y, r, turn, k, shift, height, new_height) -> None:  # type: ignore[no-untyped-def]
     points = np.random.default_rng(0).normal(size=(68, 3))
@@ -201,12 +197,8 @@ def test_wrap(angles: np.ndarray) -> None:
 
 def test_importing_geometry_needs_only_numpy_and_torch() -> None:
     code = (
-        "import sys, mtlsearch.faces.geometry; "
-        "print([m for m in ('cv2', 'numba', 'ray', 'scipy') if m in sys.modules])"
+        "import sys, mtlsearch.faces.geometry; print([m for m in ('cv2', 'numba', 'ray', 'scipy') if m in sys.modules])"
     )
     assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "[]"
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

@@ -27,7 +27,7 @@ def test_the_box_is_that_of_the_target_and_depth_does_not_count() -> None:
         for p, g in zip(predicted, target)
     ]
     assert nme(predicted, target) == pytest.approx(by_hand)
-    moved = predicted + [0, 0, 100]
+    moved = predicted + np.array([0, 0, 100])
     assert nme(moved, target) == pytest.approx(by_hand)
     assert nme(target, predicted) != pytest.approx(by_hand)
 
@@ -71,7 +71,7 @@ def test_an_empty_bin_makes_the_published_figure_nan_rather_than_another_number(
 @given(st.floats(-720, 720), st.floats(-720, 720))
 def test_pose_error_wraps(one: float, other: float) -> None:
     error = pose_error(np.full((1, 3), one), np.full((1, 3), other))
-    assert (0 <= error).all()
+    assert (error >= 0).all()
     assert (error <= 180 + 1e-9).all()
     assert math.cos(math.radians(error[0, 0])) == pytest.approx(math.cos(math.radians(one - other)), abs=1e-9)
 

@@ -132,9 +132,7 @@ def test_metrics_are_in_their_units_and_the_constant_is_worse_than_the_truth(pro
 
 def test_training_batches_repeat_with_their_generator(problem: FaceProblem) -> None:
     indices = torch.arange(8)
-    first, second, other = (
-        problem.batch(indices, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
-    )
+    first, second, other = (problem.batch(indices, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1].landmarks, second[1].landmarks)
     assert not torch.equal(first[0], other[0])
@@ -144,8 +142,14 @@ def test_training_batches_repeat_with_their_generator(problem: FaceProblem) -> N
 @pytest.mark.parametrize("strategy", ["weighted_sum", "pcgrad", "uncertainty"])
 def test_a_small_model_overfits_the_training_faces(problem: FaceProblem, strategy: str) -> None:
     """On 96 faces without augmentation the loss falls well below the mean face's 1."""
-    off = {name: 0.0 for name in type(problem.config.augmentation).model_fields}
-    overrides = [*SMALL, f"augmentation={off}", f"strategy.name={strategy}", "training.epochs=30", "training.batch_size=24"]
+    off = dict.fromkeys(type(problem.config.augmentation).model_fields, 0.0)
+    overrides = [
+        *SMALL,
+        f"augmentation={off}",
+        f"strategy.name={strategy}",
+        "training.epochs=30",
+        "training.batch_size=24",
+    ]
     config = load_run_config("quick_plain", overrides)
     own = FaceProblem(config)  # type: ignore[arg-type]
     own.prepare()

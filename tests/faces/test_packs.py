@@ -59,9 +59,7 @@ def test_a_finished_pack_is_not_rendered_again(made: Pack, monkeypatch: pytest.M
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    ensure_pack(
-        SyntheticRecipe(train=40, val=3, test=0, image_size=32), tmp_path, lambda *c: calls.append(c), 2
-    )
+    ensure_pack(SyntheticRecipe(train=40, val=3, test=0, image_size=32), tmp_path, lambda *c: calls.append(c), 2)
     assert calls[-1] == (43, 43) and calls == sorted(calls) and len(calls) >= 3
 
 

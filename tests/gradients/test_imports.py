@@ -12,9 +12,7 @@ HEAVY = ("ray", "mlflow", "optuna", "timm", "cv2", "scipy", "numba", "pydantic")
 
 def run(*arguments: str) -> str:
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

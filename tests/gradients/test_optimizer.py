@@ -208,9 +208,7 @@ class TestEveryStrategy:
         assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters()))
         assert repr(resumed.state_dict()) == repr(optimizer.state_dict())
 
-    @pytest.mark.parametrize(
-        "how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"]
-    )
+    @pytest.mark.parametrize("how", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
     def test_copies_go_on_alike_and_apart(self, strategy: str, how: Callable[[object], object]) -> None:
         model, optimizer = build(strategy)
         train(model, optimizer, range(2))
@@ -341,10 +339,7 @@ def test_sequences_tensors_and_the_old_name() -> None:
 def test_is_an_optimizer_with_groups_hooks_and_clipping() -> None:
     model, optimizer = build()
     assert isinstance(optimizer, torch.optim.Optimizer)
-    assert (
-        optimizer.param_groups is optimizer.optimizer.param_groups
-        and optimizer.state is optimizer.optimizer.state
-    )
+    assert optimizer.param_groups is optimizer.optimizer.param_groups and optimizer.state is optimizer.optimizer.state
     assert optimizer.defaults is optimizer.optimizer.defaults
     seen: list[str] = []
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))

@@ -30,12 +30,7 @@ def test_a_parameter_that_some_tasks_reach_has_zero_rows_for_the_others() -> Non
     for loss in losses:
         found = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
         rows.append(
-            torch.cat(
-                [
-                    torch.zeros(p.numel()) if g is None else g.flatten()
-                    for p, g in zip(model.parameters(), found)
-                ]
-            )
+            torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for p, g in zip(model.parameters(), found)])
         )
     optimizer.backward(losses)
     from mtlsearch.gradients.strategies.pcgrad import random_orders
@@ -183,9 +178,7 @@ def test_compiled_equals_eager(region: str, given: bool) -> None:
             optimizer.backward([(out - (-1) ** i).square().mean() for i, out in enumerate(outputs.values())])
         eager, other = gradients(model), gradients(twin)
         for name in eager:
-            torch.testing.assert_close(
-                other[name], eager[name], rtol=1e-5, atol=1e-7, msg=f"{name} at {index}"
-            )
+            torch.testing.assert_close(other[name], eager[name], rtol=1e-5, atol=1e-7, msg=f"{name} at {index}")
         assert other["unused"] is None
         left, right = (optimizer.diagnostics.gramian for optimizer in optimizers)
         torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-9)

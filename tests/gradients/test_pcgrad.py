@@ -54,9 +54,7 @@ def test_agrees_with_the_oracle_in_every_order_of_three() -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     rows=st.integers(2, 4).flatmap(
-        lambda tasks: st.lists(
-            st.lists(st.integers(-4, 4), min_size=3, max_size=3), min_size=tasks, max_size=tasks
-        )
+        lambda tasks: st.lists(st.lists(st.integers(-4, 4), min_size=3, max_size=3), min_size=tasks, max_size=tasks)
     ),
     seed=st.integers(0, 100),
 )
@@ -82,8 +80,7 @@ def test_has_the_distribution_of_torchjd_on_three_tasks() -> None:
     orders = list(itertools.product(itertools.permutations(range(3)), repeat=3))
     outcomes = {tuple(round(x, 8) for x in pcgrad_oracle(rows, order).tolist()) for order in orders}
     ours = {
-        tuple(round(x, 8) for x in get_strategy("pcgrad").combine(rows, Step(index=i)).tolist())
-        for i in range(300)
+        tuple(round(x, 8) for x in get_strategy("pcgrad").combine(rows, Step(index=i)).tolist()) for i in range(300)
     }
     peer = torchjd.aggregation.PCGrad()
     theirs = {tuple(round(x, 8) for x in peer(rows).tolist()) for _ in range(300)}

@@ -85,9 +85,7 @@ def test_unknown_task_name(model: TwoHeads) -> None:
     ],
 )
 @pytest.mark.parametrize("strategy", ["pcgrad", "weighted_sum"])
-def test_losses_that_cannot_be_used(
-    model: TwoHeads, strategy: str, bad: Any, error: Any, message: str
-) -> None:
+def test_losses_that_cannot_be_used(model: TwoHeads, strategy: str, bad: Any, error: Any, message: str) -> None:
     optimizer = MultiTaskOptimizer(sgd(model), strategy)
     given = losses(model)
     with pytest.raises(error, match=message):

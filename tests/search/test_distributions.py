@@ -66,7 +66,8 @@ def test_ordinary_values_are_no_distributions() -> None:
 
 def test_options_have_labels_that_storage_can_keep() -> None:
     parameter = parse_distribution(
-        "key", {"choice": [1, None, "text", {"kind": "wing", "w": 3}, {"name": "pcgrad"}, {"a": 1, "b": 2}, True]}
+        "key",
+        {"choice": [1, None, "text", {"kind": "wing", "w": 3}, {"name": "pcgrad"}, {"a": 1, "b": 2}, True]},
     )
     assert isinstance(parameter, Options)
     assert parameter.labels == ("1", "null", "text", "wing", "pcgrad", "a=1,b=2", "True")

@@ -13,7 +13,10 @@ SPACE = """
 base: quick
 space:
   strategy: {choice: [{name: pcgrad}, {name: weighted_sum}]}
-  optimizer: {choice: [{name: sgd, lr: {loguniform: [1.0e-4, 0.1]}, momentum: 0.9, weight_decay: 5.0e-4}, {name: adamw, lr: 0.004, weight_decay: 0.01}]}
+  optimizer:
+    choice:
+      - {name: sgd, lr: {loguniform: [1.0e-4, 0.1]}, momentum: 0.9, weight_decay: 5.0e-4}
+      - {name: adamw, lr: 0.004, weight_decay: 0.01}
   schedule: {choice: [{name: onecycle}, {name: multistep, milestones: [0.5, 0.625], gamma: 0.2, warmup: 0.0625}]}
 search:
   objectives: {val/nme: min, val/mae: min}
@@ -38,12 +41,16 @@ def test_every_shipped_space_is_usable_as_it_stands(name: str) -> None:
 
 
 def test_the_quick_space_covers_every_axis_that_the_library_exists_for() -> None:
-    names = {name: parameter for name, parameter in load_plan("quick").space.parameters()}
+    names = dict(load_plan("quick").space.parameters())
     assert len(names["model.backbone"].labels) >= 2
     assert set(names["strategy"].labels) == {"weighted_sum", "uncertainty", "pcgrad"}
     assert set(names["losses.landmarks"].labels) == {"smooth_l1", "wing"}
     assert {"losses.landmarks.wing.w", "losses.landmarks.wing.epsilon"} <= names.keys()
-    assert {"losses.landmarks.smooth_l1.weight", "losses.pose.weight", "losses.parameters.weight"} <= names.keys()
+    assert {
+        "losses.landmarks.smooth_l1.weight",
+        "losses.pose.weight",
+        "losses.parameters.weight",
+    } <= names.keys()
     assert len(names["schedule"].labels) >= 2
     assert load_plan("quick").settings.num_samples >= 8
 
@@ -52,12 +59,18 @@ def test_baselines_come_first_and_resolve_exactly(tmp_path: Path) -> None:
     plan = load_plan(write(tmp_path, SPACE))
     assert [baseline.name for baseline in plan.baselines] == ["quick", "quick_plain"]
     assert plan.baselines[0].point["strategy"] == "pcgrad"
-    assert plan.baselines[1].point == {"strategy": "weighted_sum", "optimizer": "adamw", "schedule": "onecycle"}
+    assert plan.baselines[1].point == {
+        "strategy": "weighted_sum",
+        "optimizer": "adamw",
+        "schedule": "onecycle",
+    }
 
 
 def test_a_baseline_outside_the_space_stops_the_study_with_the_key(tmp_path: Path) -> None:
     text = SPACE.replace("lr: 0.004", "lr: 0.005")
-    with pytest.raises(InputError, match=r"start_with: quick_plain is not a point.*optimizer\.adamw\.lr = 0.004.*fixes 0.005"):
+    with pytest.raises(
+        InputError, match=r"start_with: quick_plain is not a point.*optimizer\.adamw\.lr = 0.004.*fixes 0.005"
+    ):
         load_plan(write(tmp_path, text))
     text = SPACE.replace("gamma: 0.2, warmup: 0.0625", "gamma: 0.2, warmup: 0.125")
     with pytest.raises(InputError, match=r"schedule\.multistep\.warmup = 0\.0625 and the space fixes 0\.125"):

@@ -53,7 +53,13 @@ def test_parameters_of_an_option_exist_only_while_it_is_chosen() -> None:
         return parameter.ends[0] if isinstance(parameter, Range) else parameter.labels[0]
 
     tree = space.resolve(draw)
-    assert asked == ["losses.landmarks", "losses.landmarks.smooth_l1.weight", "strategy", "optimizer.lr", "epochs"]
+    assert asked == [
+        "losses.landmarks",
+        "losses.landmarks.smooth_l1.weight",
+        "strategy",
+        "optimizer.lr",
+        "epochs",
+    ]
     assert tree["losses"]["landmarks"] == {"kind": "smooth_l1", "beta": 1.0, "weight": 0.1}
     assert tree["optimizer"] == {"name": "sgd", "lr": 0.001, "momentum": 0.9}
 
@@ -84,7 +90,10 @@ def test_the_base_itself_is_a_point() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"optimizer": {"name": "sgd", "lr": 5.0, "momentum": 0.9}}, "optimizer.lr = 5.0 is outside loguniform"),
+        (
+            {"optimizer": {"name": "sgd", "lr": 5.0, "momentum": 0.9}},
+            "optimizer.lr = 5.0 is outside loguniform",
+        ),
         ({"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}}, "optimizer.momentum: 0.5 -> 0.9"),
         ({"strategy": {"name": "mgda"}}, "strategy = {'name': 'mgda'} is not among pcgrad, cagrad"),
         ({"epochs": 6}, "epochs = 6 is outside randint"),

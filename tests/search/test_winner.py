@@ -31,7 +31,12 @@ def test_the_rule_is_the_mean_ratio_to_the_better_baseline() -> None:
 
 
 def test_dominated_trials_stopped_trials_and_failures_do_not_win() -> None:
-    trials = [trial(0, 5, 5, "base"), trial(1, 1, 1, status="stopped"), trial(2, 1, 1, status="failed"), trial(3, 6, 6)]
+    trials = [
+        trial(0, 5, 5, "base"),
+        trial(1, 1, 1, status="stopped"),
+        trial(2, 1, 1, status="failed"),
+        trial(3, 6, 6),
+    ]
     assert [one.number for one in candidates(trials, OBJECTIVES)] == [0, 3]
     assert candidates([trial(0, 1, 1, status="failed")], OBJECTIVES) == []
 

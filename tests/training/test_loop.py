@@ -73,7 +73,9 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_exactly(tmp_path: Path) 
         "problem.batch = dying\n"
         "run_training(config, threads=1, directory=Path(sys.argv[2]))\n"
     )
-    result = subprocess.run([sys.executable, "-c", script, CONFIG, str(tmp_path)], env={**os.environ, "PYTHONPATH": "."})
+    result = subprocess.run(
+        [sys.executable, "-c", script, CONFIG, str(tmp_path)], env={**os.environ, "PYTHONPATH": "."}
+    )
     assert result.returncode == 9
     assert len(load_last(tmp_path / LAST)["history"]) == 2
     resumed = run("training.epochs=4", directory=tmp_path)
@@ -135,7 +137,9 @@ def test_clipping_bounds_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bfloat16_learns_too() -> None:
     finished = run("training.precision=bfloat16")
-    assert finished.result.best["val/frequency_error"] < 0.5 * finished.problem.trivial_metrics("val")["frequency_error"]
+    assert (
+        finished.result.best["val/frequency_error"] < 0.5 * finished.problem.trivial_metrics("val")["frequency_error"]
+    )
 
 
 def test_a_loss_that_becomes_nan_stops_the_run_and_is_named() -> None:
@@ -190,4 +194,7 @@ def test_no_gpu_is_said_before_any_work() -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
     with pytest.raises(InputError, match="torch sees no GPU here"):
-        train(find_problem("examples.own_problem:Waves")(load_run_config(CONFIG)), load_run_config(CONFIG, ["training.device=cuda"]))
+        train(
+            find_problem("examples.own_problem:Waves")(load_run_config(CONFIG)),
+            load_run_config(CONFIG, ["training.device=cuda"]),
+        )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def test_kim_2023_schedule_epoch_by_epoch() -> None:
     schedule = MultiStep(warmup=0.0625, warmup_factor=0.02, milestones=[0.5, 0.625], gamma=0.2)
     rates = learning_rates(schedule, lr=5e-4)
     assert rates[0] == pytest.approx(1e-5)
-    assert all(low < high for low, high in zip(rates[:5], rates[1:6]))
+    assert all(low < high for low, high in pairwise(rates[:6]))
     assert rates[5:40] == pytest.approx([5e-4] * 35)
     assert rates[40:50] == pytest.approx([1e-4] * 10)
     assert rates[50:] == pytest.approx([2e-5] * 30)

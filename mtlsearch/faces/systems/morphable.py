@@ -77,9 +77,7 @@ class Morphable(nn.Module):
         self.register_buffer("basis_mean", statistics.basis_mean)
         self.register_buffer("basis_modes", statistics.basis_modes)
         scale = self._loss_values(torch.zeros_like(statistics.parameters), statistics.targets)
-        self._scale = {
-            task: float(value) if config.losses.normalize else 1.0 for task, value in zip(self.tasks, scale)
-        }
+        self._scale = {task: float(value) if config.losses.normalize else 1.0 for task, value in zip(self.tasks, scale)}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.backbone(images)
@@ -108,9 +106,7 @@ class Morphable(nn.Module):
             for task, value in zip(self.tasks, values)
         }
 
-    def _loss_values(
-        self, output: torch.Tensor, targets: Targets
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _loss_values(self, output: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         prediction = self.decode(output)
         unit = LOSS_PIXELS / self.image_size
         turned = wrap_degrees(prediction.angles - targets.angles)

@@ -49,9 +49,7 @@ class PCGradStrategy(GramianStrategy):
     name: ClassVar[str] = "pcgrad"
 
     def weigh(self, gramian: Tensor, step: Step) -> Tensor:
-        return project_conflicts(
-            gramian, random_orders(len(gramian), step).to(gramian.device, non_blocking=True)
-        )
+        return project_conflicts(gramian, random_orders(len(gramian), step).to(gramian.device, non_blocking=True))
 
 
 def random_orders(tasks: int, step: Step) -> Tensor:

@@ -53,19 +53,14 @@ class WeightedSum(LossStrategy):
             return 1.0
         if isinstance(self.weights, Mapping):
             if not step.names:
-                raise ValueError(
-                    "weights are given by name, but the tasks have none here; give a sequence of numbers"
-                )
+                raise ValueError("weights are given by name, but the tasks have none here; give a sequence of numbers")
             if step.names[task] not in self.weights:
                 raise ValueError(
-                    f"weights must name every task, but got {dict(self.weights)!r} without "
-                    f"{step.names[task]!r}"
+                    f"weights must name every task, but got {dict(self.weights)!r} without {step.names[task]!r}"
                 )
             return float(self.weights[step.names[task]])
         if task >= len(self.weights):
-            raise ValueError(
-                f"weights must hold one number for each task, but got {self.weights!r} for task {task}"
-            )
+            raise ValueError(f"weights must hold one number for each task, but got {self.weights!r} for task {task}")
         return float(self.weights[task])
 
 

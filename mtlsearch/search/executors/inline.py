@@ -42,8 +42,8 @@ class Inline:
     def __init__(self, resources: Resources, scratch: Path) -> None:
         self.resources, self._scratch = resources, scratch
 
-    def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> bool:
-        """Runs up to `trials` trials; False if it was interrupted."""
+    def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> None:
+        """Runs up to `trials` trials. After Ctrl-C it returns with some still running by the study's account."""
         os.environ.update(_TUNE_SETTINGS)
         trainable = tune.with_resources(inline_trainable, {"cpu": self.resources.cpus})
         tuner = tune.Tuner(
@@ -55,12 +55,9 @@ class Inline:
                 max_concurrent_trials=self.resources.concurrent,
                 reuse_actors=True,
             ),
-            run_config=tune.RunConfig(
-                name=name, storage_path=str(self._scratch), callbacks=[recorder], verbose=0
-            ),
+            run_config=tune.RunConfig(name=name, storage_path=str(self._scratch), callbacks=[recorder], verbose=0),
         )
-        results = tuner.fit()
-        return not any(result.metrics is None and result.error is None for result in results)
+        tuner.fit()
 
 
 @contextmanager
