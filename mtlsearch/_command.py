@@ -8,7 +8,13 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: columns of tables that go to a file or a pipe
+_PLAIN_WIDTH = 140
 #: modules of the `search` extra that every command needs
 _NEEDED = (
     "typer",
@@ -60,6 +66,14 @@ def run(name: str, main: Callable[..., None]) -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; nothing finished is lost, free or choose another place and try again")
+
+
+def screen() -> Console:
+    """The console of a command: as wide as the terminal, and wide enough for a table where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 def python() -> str:

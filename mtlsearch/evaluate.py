@@ -24,12 +24,10 @@ def main(
       python -m mtlsearch.evaluate results/STUDY/winner.safetensors
       python -m mtlsearch.evaluate results/STUDY/winner.safetensors --split val
     """
-    from rich.console import Console
-
     from mtlsearch.training import evaluate_checkpoint
     from mtlsearch.training.progress import progressing
 
-    console = Console()
+    console = _command.screen()
     with progressing(console, "preparing data") as progress:
         scores = evaluate_checkpoint(checkpoint, split, overrides=set_, threads=threads, progress=progress)
     console.print(f"{checkpoint}, epoch {scores.epoch}, on the {split} split of {scores.data}", soft_wrap=True)

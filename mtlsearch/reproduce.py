@@ -29,14 +29,12 @@ def main(
       python -m mtlsearch.reproduce results/STUDY/trials/0003
       python -m mtlsearch.reproduce 0f3c9e5d7a1b4c2d8e6f0a1b2c3d4e5f
     """
-    from rich.console import Console
-
     from mtlsearch.tracking import fetch_artifact, is_run_id, resolve_uri
     from mtlsearch.training import find_record, reproduce
     from mtlsearch.training.progress import epoch_line, progressing
     from mtlsearch.training.record import RECORD
 
-    console = Console()
+    console = _command.screen()
     path = fetch_artifact(resolve_uri(tracking_uri), trial, RECORD) if is_run_id(trial) else Path(trial)
     record = find_record(path)
     epochs = record.config["training"]["epochs"]

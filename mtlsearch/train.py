@@ -33,14 +33,12 @@ def main(
     """
     from datetime import datetime
 
-    from rich.console import Console
-
     from mtlsearch.tracking import Tracker, resolve_uri
     from mtlsearch.tracking.names import environment_tags
     from mtlsearch.training import TrainingDiverged, load_run_config, run_training
     from mtlsearch.training.progress import epoch_line, progressing
 
-    console = Console()
+    console = _command.screen()
     run_config = load_run_config(config, set_)
     folder = output or Path("results") / f"train-{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)

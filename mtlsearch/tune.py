@@ -38,8 +38,6 @@ def main(
     """
     import os
 
-    from rich.console import Console
-
     from mtlsearch.search import load_plan, run_search
     from mtlsearch.tracking import browse_command, resolve_uri
 
@@ -50,7 +48,7 @@ def main(
         search["confirm"] = {"seeds": confirm_seeds}
     if seed is not None:
         search["seed"] = seed
-    console = Console()
+    console = _command.screen()
     uri = resolve_uri(tracking_uri)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     console.print(f"ray:     {address}", highlight=False, soft_wrap=True)

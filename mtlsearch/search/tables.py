@@ -63,14 +63,14 @@ def choices(trial: TrialState) -> dict[str, str]:
 def trial_table(plan: SearchPlan, trials: Sequence[TrialState], title: str | None = None) -> Table:
     axes = list(dict.fromkeys(key for trial in trials for key in choices(trial)))
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column("")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for name in plan.settings.objectives:
-        table.add_column(name.removeprefix("val/"), justify="right", overflow="fold")
-    table.add_column("epochs", justify="right")
+        table.add_column(name.removeprefix("val/"), justify="right", no_wrap=True, min_width=7)
+    table.add_column("epochs", justify="right", no_wrap=True, min_width=6)
     for axis in axes:
-        table.add_column(axis, overflow="ellipsis", no_wrap=True)
-    table.add_column("note", overflow="fold")
+        table.add_column(axis, overflow="ellipsis", no_wrap=True)  # what gives way on a narrow screen
+    table.add_column("note", overflow="ellipsis", no_wrap=True, min_width=5)
     for trial in trials:
         figures = [_number(trial.best.get(name, math.nan)) for name in plan.settings.objectives]
         words = [choices(trial).get(axis, "") for axis in axes]
