@@ -63,8 +63,8 @@ def choices(trial: TrialState) -> dict[str, str]:
 def trial_table(plan: SearchPlan, trials: Sequence[TrialState], title: str | None = None) -> Table:
     axes = list(dict.fromkeys(key for trial in trials for key in choices(trial)))
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True, min_width=5)
+    table.add_column("", no_wrap=True, min_width=1)
     for name in plan.settings.objectives:
         table.add_column(name.removeprefix("val/"), justify="right", no_wrap=True, min_width=7)
     table.add_column("epochs", justify="right", no_wrap=True, min_width=6)

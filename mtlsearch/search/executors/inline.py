@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -70,18 +71,37 @@ def running_ray(resources: Resources, address: str = "local") -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == "local":
-        ray.init(
-            address="local",
-            num_cpus=resources.total,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
-    else:
-        ray.init(address=address, **quiet)
+    with ExitStack() as scope:
+        if address == "local":
+            scope.enter_context(_on_loopback())
+            options: dict[str, Any] = {
+                "num_cpus": resources.total,
+                "include_dashboard": False,
+                "_node_ip_address": "127.0.0.1",
+            }
+            ray.init(address="local", object_store_memory=_OBJECT_STORE_BYTES, **options, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+        scope.callback(ray.shutdown)
+        yield
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray started within the scope listens on 127.0.0.1 alone.
+
+    Ray takes a given 127.0.0.1 for "any interface" unless clusters are disabled, as they are by default on macOS and
+    Windows. It reads the variable once, at import, so that this process needs the constant too.
+    """
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    environment, constant = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[variable] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        if environment is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = environment

@@ -1,0 +1,114 @@
+"""Searches as processes of their own: what they listen on, side by side, killed, interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mtlsearch.search import read_trials
+from mtlsearch.training import load_record
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("at_root")]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A search over the example space with a Ray of its own."""
+    places = ["--results", str(folder / "results"), "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command = [sys.executable, "-m", "mtlsearch.tune", "--space", "examples/own_space.yaml", "--address", "local"]
+    return subprocess.Popen(
+        [*command, *places, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_nothing_of_ray_listens_beyond_loopback() -> None:
+    """All listening sockets of this process and of what it started, from /proc."""
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("no /proc here")
+    family, ours = {os.getpid()}, set()
+    parents = {int(p.name): p for p in Path("/proc").iterdir() if p.name.isdigit()}
+    for _ in range(6):  # children of children
+        for pid, folder in parents.items():
+            with contextlib.suppress(OSError):
+                if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) in family:
+                    family.add(pid)
+    for pid in family:
+        with contextlib.suppress(OSError):
+            for link in (Path("/proc") / str(pid) / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    ours.add(str(link.readlink()))
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in ours:
+                listening.append(fields[1].rpartition(":")[0])
+    assert listening, "Ray is running"
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert set(listening) <= loopback
+
+
+def test_two_searches_started_together_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """One results folder and one fresh MLflow database for both."""
+    short = ["--set", "training.epochs=2", "--num-samples", "3", "--confirm-seeds", "1"]
+    running = [start(tmp_path, *short, "--seed", str(seed)) for seed in range(2)]
+    for process in running:
+        screen, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, screen
+    folders = sorted((tmp_path / "results").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        trials = read_trials(folder)
+        assert [trial.number for trial in trials if trial.phase == "search"] == [0, 1, 2]
+        assert all(trial.status in ("finished", "stopped") for trial in trials)
+        assert (folder / "best.yaml").exists()
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mtlsearch")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    assert sum(run.data.tags["kind"] == "study" for run in runs) == 2
+    assert all(run.info.status in ("FINISHED", "KILLED") for run in runs)
+
+
+def test_a_search_killed_without_warning_has_lost_nothing_finished(tmp_path: Path) -> None:
+    process = start(tmp_path, "--name", "killed", "--num-samples", "40", "--set", "training.epochs=3")
+    assert process.stdout is not None
+    ended: list[int] = []
+    for line in process.stdout:
+        if line.startswith("trial ") and (": finished" in line or ": stopped" in line):
+            ended.append(int(line.split()[1].rstrip(":")))
+        if len(ended) == 4:
+            break
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert len(ended) == 4
+    folder = tmp_path / "results" / "killed"
+    trials = {trial.number: trial for trial in read_trials(folder)}
+    for number in ended:
+        assert trials[number].status in ("finished", "stopped")
+        assert load_record(folder / "trials" / f"{number:04d}" / "record.yaml").history == trials[number].history
+    assert (folder / "leaderboard.csv").exists()
+
+
+def test_ctrl_c_ends_with_a_word_and_status_130(tmp_path: Path) -> None:
+    process = start(tmp_path, "--num-samples", "60")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("trial "):
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Interrupted. What had finished is kept in" in rest
