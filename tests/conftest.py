@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+from mtlsearch import _command  # noqa: F401 - before torch: it sets how OpenMP waits, here as in the commands
+import torch  # isort: skip
 
 ROOT = Path(__file__).parents[1]
 
