@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# isort: off
 from mtlsearch import _command  # noqa: F401 - before torch: it sets how OpenMP waits, here as in the commands
-import torch  # isort: skip
+import torch
+# isort: on
 
 ROOT = Path(__file__).parents[1]
 
