@@ -53,8 +53,11 @@ def main(
 
     status = "FAILED"
     try:
-        with progressing(console, "preparing data") as progress:
-            run = run_training(run_config, directory=folder, report=report, progress=progress, threads=threads)
+        with progressing(console, "preparing data") as progress, progressing(console, "training") as steps:
+            on_step = steps if console.is_terminal else None  # elsewhere the epochs' lines are enough
+            run = run_training(
+                run_config, directory=folder, report=report, progress=progress, on_step=on_step, threads=threads
+            )
         tracked.set_tags(environment_tags(run.record.environment))
         for name in ("record.yaml", "best.safetensors"):
             tracked.log_file(folder / name)

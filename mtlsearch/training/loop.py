@@ -14,7 +14,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.gradients import MultiTaskOptimizer, get_strategy
 from mtlsearch.training import checkpoint
 from mtlsearch.training.config import RunConfig
-from mtlsearch.training.problem import Problem
+from mtlsearch.training.problem import Problem, Progress
 from mtlsearch.training.schedules import total_steps
 from mtlsearch.training.seeding import generator, random_state, seeded, set_random_state
 
@@ -79,6 +79,7 @@ def train(
     directory: Path | None = None,
     objective: tuple[str, str] | None = None,
     stop_after: int | None = None,
+    on_step: Progress | None = None,
 ) -> TrainingResult:
     """Trains `config` on a prepared `problem`.
 
@@ -89,6 +90,7 @@ def train(
         objective: (metric, "min" or "max") that decides the best epoch, for example ("val/nme", "min"); the
             problem's first objective by default.
         stop_after: end after this many epochs of the config's own schedule, as early stopping does.
+        on_step: called after each micro-batch with (micro-batches done, of the whole run).
 
     Raises:
         TrainingDiverged: a loss or the objective became NaN or infinite.
@@ -105,7 +107,7 @@ def train(
             state.restore(last, config)
         stop = False
         while len(state.history) < min(epochs, stop_after or epochs) and not stop:
-            row = _train_epoch(problem, config, state, epoch=len(state.history) + 1)
+            row = _train_epoch(problem, config, state, len(state.history) + 1, on_step or _unseen)
             row |= _evaluate(problem, state.model, name, row)
             if state.best is None or _better(row[name], state.best[name], mode):
                 state.best = dict(row)
@@ -149,7 +151,11 @@ def _initial_state(problem: Problem, config: RunConfig, device: torch.device, st
     return _State(model, optimizer, config.schedule.build(optimizer, steps), history=[])
 
 
-def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int) -> Row:
+def _unseen(done: int, total: int) -> None:
+    """For runs that nobody watches step by step."""
+
+
+def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int, on_step: Progress) -> Row:
     started = time.perf_counter()
     settings = config.training
     device = next(state.model.parameters()).device
@@ -160,6 +166,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int)
     lr = state.optimizer.param_groups[0]["lr"]
     state.model.train()
     micro_batches = list(order.split(settings.batch_size))
+    done = (epoch - 1) * len(micro_batches)
     for group in _groups(micro_batches, settings.accumulate):
         state.optimizer.zero_grad()
         for position, indices in enumerate(group, start=1):
@@ -171,6 +178,8 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int)
             # a micro-batch counts by its share of samples, so that the step is that of the joint batch
             share = len(indices) / sum(len(part) for part in group)
             _backward(state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch)
+            done += 1
+            on_step(done, settings.epochs * len(micro_batches))
         norms.append(_clip(state.model, settings.clip_norm))
         state.optimizer.step()
         lr = state.optimizer.param_groups[0]["lr"]

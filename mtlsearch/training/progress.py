@@ -40,9 +40,13 @@ class Progressing:
             self._spoke = time.monotonic()
             self._console.print(f"{self._label}: {done} of {total}", highlight=False)
 
+        if done == total:
+            self.close()
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
 
 @contextmanager
@@ -55,17 +59,15 @@ def progressing(console: Console, label: str) -> Iterator[Progressing]:
 
 
 def epoch_line(row: Row, epochs: int) -> str:
-    """One epoch as one line: epoch, losses, learning rate, validation metrics and the best so far."""
+    """One epoch as one line: epoch, validation metrics, best epoch so far, losses, learning rate, speed."""
     validation = "  ".join(f"{key[4:]} {value:.3f}" for key, value in row.items() if key in _headline(row))
     losses = "  ".join(
         f"{key[6:]} {value:.3g}"
         for key, value in row.items()
         if key.startswith("train/") and key not in ("train/lr", "train/grad_norm")
     )
-    return (
-        f"epoch {int(row['epoch']):>3}/{epochs}  {validation}  (best: epoch {int(row['best/epoch'])})  "
-        f"losses: {losses}  lr {row['train/lr']:.2g}  {row['time/samples_per_s']:.0f} samples/s"
-    )
+    speed = f"lr {row['train/lr']:.2g}  {row['time/samples_per_s']:.0f} samples/s"
+    return f"epoch {int(row['epoch']):>3}/{epochs}  {validation}  best {int(row['best/epoch'])} | {losses} | {speed}"
 
 
 def _headline(row: Row) -> list[str]:

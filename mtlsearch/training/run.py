@@ -25,6 +25,7 @@ def run_training(
     directory: Path | None = None,
     report: Report | None = None,
     progress: Progress | None = None,
+    on_step: Progress | None = None,
     threads: int | None = None,
     stop_after: int | None = None,
     objective: tuple[str, str] | None = None,
@@ -32,6 +33,8 @@ def run_training(
     """Prepares the data, trains, and writes record.yaml beside the checkpoints if `directory` is given.
 
     Args:
+        progress: of preparing the data.
+        on_step: of the training, after each micro-batch.
         threads: torch threads; all CPUs of this process by default.
         stop_after: end after so many epochs of the config's own schedule.
 
@@ -43,7 +46,15 @@ def run_training(
     problem = find_problem(config.problem)(config)
     problem.prepare(progress)
     objective = objective or first_objective(problem)
-    result = train(problem, config, report=report, directory=directory, objective=objective, stop_after=stop_after)
+    result = train(
+        problem,
+        config,
+        report=report,
+        directory=directory,
+        objective=objective,
+        stop_after=stop_after,
+        on_step=on_step,
+    )
     record = RunRecord(config.tree(), environment.describe(), result.history, objective)
     if directory is not None:
         record.save(directory / RECORD)
