@@ -278,13 +278,13 @@ class RowsEngine(Engine):
                 write({parameter: gradient.to(parameter) * scale})
 
     def _rows_of(self, task: int, step: Step) -> TaskRows:
-        """The rows for the next gradient of a task: those of its next sample, if the strategy takes several."""
+        """The rows for the next gradient of a task: those of its next sample, if there are several."""
         if len(self._samples) == 1:
             return self._samples[0]
         if self._calls[task] == len(self._samples):
             raise ValueError(
-                f"task {step.names[task]!r} has been given {len(self._samples)} times already, and strategy "
-                f"{self._strategy.name!r} takes {len(self._samples)} independent samples a step: call combine()"
+                f"task {step.names[task]!r} has been given {len(self._samples)} times already, and that is "
+                f"how many independent samples a step of {self._strategy.name!r} takes: call combine()"
             )
         return self._samples[self._calls[task]]
 

@@ -51,11 +51,11 @@ def nonnegative_quadratic(
         if violation[entering] >= 0:
             break
         while True:
-            response = np.zeros(0)
-            curvature = diagonal[entering]
+            response: Array = np.zeros(0)
+            curvature = float(diagonal[entering])
             if active:
-                response = np.linalg.solve(matrix[np.ix_(active, active)], matrix[active, entering])
-                curvature = curvature - matrix[entering, active] @ response
+                response = solve_linear(matrix[np.ix_(active, active)], matrix[active, entering])
+                curvature -= float(matrix[entering, active] @ response)
             dependent = curvature <= size * precision * diagonal[entering]
             slope_now = matrix[entering] @ x + linear[entering]
             full = np.inf if dependent else -slope_now / curvature
@@ -78,7 +78,7 @@ def nonnegative_quadratic(
             del active[leaving]
     if active:
         # The steps' roundings add up; the active block gives x in one go.
-        polished = np.linalg.solve(matrix[np.ix_(active, active)], -linear[active])
+        polished = solve_linear(matrix[np.ix_(active, active)], -linear[active])
         if (polished >= 0).all():
             x[active] = polished
     return np.maximum(x, 0)
@@ -159,7 +159,7 @@ def power_equation(gramian: Array, power: float, precision: float = _EPS) -> Arr
         residual = matrix @ v - wanted
         if (np.abs(residual) <= 1e-13 * wanted).all():
             break
-        step = -np.linalg.solve(matrix + np.diag(power * wanted / v), residual)
+        step = -solve_linear(matrix + np.diag(power * wanted / v), residual)
         # Never past half the way to the boundary.
         length = min(1.0, 0.5 / max(float((-step / v).max()), 0.5))
         slope = float(residual @ step)
@@ -173,3 +173,11 @@ def power_equation(gramian: Array, power: float, precision: float = _EPS) -> Arr
         v, value = v + length * step, tried
     weights[nonzero] = unit * v
     return weights
+
+
+def solve_linear(matrix: Array, right: Array) -> Array:
+    """matrix⁻¹·right; least squares where rounding has made the matrix singular."""
+    try:
+        return np.linalg.solve(matrix, right).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        return np.linalg.lstsq(matrix, right)[0].astype(np.float64, copy=False)

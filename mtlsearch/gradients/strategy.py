@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -39,7 +39,9 @@ class Step:
     losses: Tensor | None = None
     precision: float = torch.finfo(torch.float64).eps
 
-    def of(self, tasks: tuple[int, ...], losses: Tensor | None = None, dtype: torch.dtype | None = None) -> Step:
+    def of(
+        self, tasks: tuple[int, ...], losses: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> Step:
         """This step, with these tasks taking part, their losses, and gradients of this dtype."""
         precision = self.precision if dtype is None else torch.finfo(dtype).eps
         return replace(self, tasks=tasks, losses=losses, precision=precision)
@@ -72,24 +74,28 @@ def _mix(x: int) -> int:
 
 @dataclass(eq=False)
 class Strategy(ABC):
-    """Base of all strategies. Subclasses are dataclasses whose fields are their hyperparameters."""
+    """Base of all strategies. Subclasses are dataclasses whose fields are their hyperparameters and state.
+
+    State is what combining changes: `targets: Tensor | None = field(default=None, init=False, repr=False)`.
+    """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     needs_tasks: ClassVar[bool] = False
     """True where the tasks must be known at construction (a strategy with parameters of its own)."""
-    state_names: ClassVar[tuple[str, ...]] = ()
-    """Attributes (tensors, or None before the first step) that combining changes, to be saved and restored."""
 
     def __post_init__(self) -> None:
         for hyperparameter in hyperparameters_of(type(self)):
             hyperparameter.check(self.name, getattr(self, hyperparameter.name))
-        for name in self.state_names:
-            setattr(self, name, None)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The fields that hold state: those that are no argument of the constructor."""
+        return tuple(field.name for field in fields(self) if not field.init)
 
     @property
     def stateful(self) -> bool:
-        """Whether combining changes the strategy: it is then not called with gradients that are not finite."""
+        """Whether combining changes the strategy, so that it must not see gradients that are not finite."""
         return bool(self.state_names)
 
     @property
@@ -154,11 +160,11 @@ class GramianStrategy(Strategy):
         """
 
     def combine(self, jacobian: Tensor, step: Step | None = None) -> Tensor:
-        jacobian = _checked(jacobian)
+        jacobian = checked(jacobian)
         tasks = tuple(range(len(jacobian)))
         if len(jacobian) == 1:
             return jacobian[0].clone()
-        weights = self.weigh(gramian(jacobian), _completed(step, jacobian))
+        weights = self.weigh(gramian(jacobian), completed(step, jacobian))
         return weighted_rows(jacobian, tasks, weights)
 
 
@@ -189,14 +195,14 @@ class RowStrategy(Strategy):
 
     @abstractmethod
     def aggregate(self, jacobian: Tensor, step: Step) -> Tensor:
-        """jacobian (T, P), or (samples, T, P) with more samples than one, T of at least 2 -> gradient (P,)."""
+        """jacobian (T, P), (samples, T, P) for more samples than one; T of at least 2 -> gradient (P,)."""
 
     def combine(self, jacobian: Tensor, step: Step | None = None) -> Tensor:
-        jacobian = _checked(jacobian, self.samples)
+        jacobian = checked(jacobian, self.samples)
         if jacobian.shape[-2] == 1:
             return jacobian.reshape(self.samples, -1).mean(0)
         with full_precision(jacobian.device):
-            return self.aggregate(jacobian, _completed(step, jacobian))
+            return self.aggregate(jacobian, completed(step, jacobian))
 
 
 class LossStrategy(Strategy):
@@ -265,6 +271,16 @@ class FunctionStrategy(RowStrategy):
         return gradient
 
 
+def positive(strategy: str, losses: Tensor) -> Tensor:
+    """The losses, if all are above 0. ValueError otherwise; on a GPU, where a look would wait, NaN."""
+    if losses.device.type == "cpu" and bool((losses <= 0).any()):
+        raise ValueError(
+            f"strategy {strategy!r} takes logarithms, so losses must be above their lower bound (0 where "
+            f"none is given), but got differences {losses.tolist()}"
+        )
+    return torch.where(losses > 0, losses, torch.nan)
+
+
 def grown(state: Tensor | None, shape: Sequence[int], like: Tensor, fill: float = 0.0) -> Tensor:
     """State of a strategy at the start of a step: `state` on the device of `like`, padded to `shape`.
 
@@ -276,13 +292,20 @@ def grown(state: Tensor | None, shape: Sequence[int], like: Tensor, fill: float 
     return whole
 
 
-def _completed(step: Step | None, jacobian: Tensor) -> Step:
+def grown_rows(state: Tensor | None, step: Step, jacobian: Tensor) -> Tensor:
+    """`grown` for a row a known task, all zero when the columns have changed: they have another meaning."""
+    if state is not None and state.shape[1] != jacobian.shape[1]:
+        state = None
+    return grown(state, (max(len(step.names), max(step.tasks) + 1), jacobian.shape[1]), jacobian)
+
+
+def completed(step: Step | None, jacobian: Tensor) -> Step:
     """The step of a bare `combine`: by default all tasks, and the precision of the Jacobian's dtype."""
     step = step or Step()
     return step.of(step.tasks or tuple(range(jacobian.shape[-2])), step.losses, jacobian.dtype)
 
 
-def _checked(jacobian: Tensor, samples: int = 1) -> Tensor:
+def checked(jacobian: Tensor, samples: int = 1) -> Tensor:
     if samples > 1 and (jacobian.ndim != 3 or len(jacobian) != samples or jacobian.shape[1] == 0):
         raise ValueError(
             f"jacobian must be ({samples}, T, P), one for each of {samples} independent samples, but got "
