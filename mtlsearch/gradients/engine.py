@@ -79,6 +79,7 @@ class LossEngine(Engine):
         # Task -> what waits for its weight: the loss so far and the gradient of each parameter.
         self._losses: dict[int, Tensor] = {}
         self._held: dict[int, dict[Tensor, Tensor]] = {}
+        self._scaled = False
 
     @property
     def pending(self) -> tuple[int, ...]:
@@ -103,6 +104,7 @@ class LossEngine(Engine):
     ) -> None:
         if not losses:
             return
+        self._scaled = scaler is not None
         if self._strategy.needs_all_losses and (self._held or not last):
             self._hold(losses, parameters, scaler)
             return
@@ -133,6 +135,8 @@ class LossEngine(Engine):
     def _weigh(self, losses: Tensor, step: Step) -> Tensor:
         if self._strategy.needs_all_losses and len(losses) == 1:
             return torch.ones_like(losses)  # one task alone is plain training
+        if self._scaled and self._strategy.stateful and not losses.isfinite().all():
+            return torch.full_like(losses, torch.nan)  # the scaler's sign to skip the step
         return self._strategy.weigh(losses, step)
 
     def _hold(
