@@ -124,8 +124,9 @@ def power_equation(gramian: Array, power: float, precision: float = _EPS) -> Arr
 
     w minimises the convex ½·wᵀGw − Σ_i ∫ w_i^−power, which damped Newton solves after every row is scaled
     to length 1 in its own units (w = e·v with G_ii·e_i = e_i^−power). Stops when every equation holds to a
-    relative 1e-13 or no step lowers the objective any more (the limit that rounding sets where gradients
-    oppose each other); at most 200 Newton steps. Where 0 lies in the convex hull of the gradients there is
+    relative 1e-13, or when no step brings it closer (the limit that rounding sets where gradients oppose
+    each other: 1e-8 at angles of a thousandth); at most 200 Newton steps, 5 to 20 as a rule. power from 0.1
+    to 2: beyond, weights of rows of different lengths span more than float64 holds. Where 0 lies in the convex hull of the gradients there is
     no solution: eigenvalues are lifted to the rounding T·precision, which bounds w.
     """
     weights = np.zeros(len(gramian))
@@ -152,25 +153,29 @@ def power_equation(gramian: Array, power: float, precision: float = _EPS) -> Arr
         integral = np.log(v) if power == 1 else (v ** (1 - power) - 1) / (1 - power)
         return float(0.5 * v @ matrix @ v - share @ integral)
 
+    def error(v: Array) -> float:
+        return float(np.abs(matrix @ v / (share * v**-power) - 1).max())
+
     v = np.ones(len(inner))
-    value = objective(v)
+    value, wrong = objective(v), error(v)
     for _ in range(200):
+        if wrong <= 1e-13:
+            break
         wanted = share * v**-power
         residual = matrix @ v - wanted
-        if (np.abs(residual) <= 1e-13 * wanted).all():
-            break
         step = -solve_linear(matrix + np.diag(power * wanted / v), residual)
-        # Never past half the way to the boundary.
-        length = min(1.0, 0.5 / max(float((-step / v).max()), 0.5))
         slope = float(residual @ step)
-        while length > 1e-12 and not (
-            (tried := objective(v + length * step)) <= value + 1e-4 * length * slope
-            or (length == 1 and abs(slope) <= 1e-12 * max(1, abs(value)))
-        ):
+        # Never past half the way to the boundary. Close to the solution the objective is flat to rounding,
+        # and the error of the equations tells better whether a step is one.
+        length = min(1.0, 0.5 / max(float((-step / v).max()), 0.5))
+        while length > 1e-10:
+            tried = v + length * step
+            if objective(tried) <= value + 1e-4 * length * slope or error(tried) < 0.9 * wrong:
+                break
             length /= 2
-        if length <= 1e-12:
+        else:
             break
-        v, value = v + length * step, tried
+        v, value, wrong = tried, objective(tried), error(tried)
     weights[nonzero] = unit * v
     return weights
 

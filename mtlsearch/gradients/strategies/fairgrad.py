@@ -16,14 +16,15 @@ class FairGrad(SolvedStrategy):
     """w > 0 with G·w = w^(−1/α).
 
     Ban and Ji 2024, equation 4. α = 1 is proportional fairness (Nash-MTL without its limit on the norm),
-    α = 2 minimum potential delay, α → ∞ max-min fairness. A zero gradient takes no part. The authors and
+    α = 2 minimum potential delay, α → ∞ max-min fairness; from 0.5 to
+    10 here, where weights fit into float64. A zero gradient takes no part. The authors and
     TorchJD minimise the residual with scipy; here damped Newton on the equivalent convex problem reaches
     rounding.
     """
 
     name: ClassVar[str] = "fairgrad"
     alpha: float = hyperparameter(
-        1.0, ge=0.1, le=100, search={"loguniform": (0.5, 10.0)}, description="kind of fairness"
+        1.0, ge=0.5, le=10, search={"loguniform": (0.5, 10.0)}, description="kind of fairness"
     )
 
     def solve(self, gramian: Array, step: Step) -> Array:
