@@ -126,8 +126,9 @@ def power_equation(gramian: Array, power: float, precision: float = _EPS) -> Arr
     to length 1 in its own units (w = e·v with G_ii·e_i = e_i^−power). Stops when every equation holds to a
     relative 1e-13, or when no step brings it closer (the limit that rounding sets where gradients oppose
     each other: 1e-8 at angles of a thousandth); at most 200 Newton steps, 5 to 20 as a rule. power from 0.1
-    to 2: beyond, weights of rows of different lengths span more than float64 holds. Where 0 lies in the convex hull of the gradients there is
-    no solution: eigenvalues are lifted to the rounding T·precision, which bounds w.
+    to 2: beyond, weights of rows of different lengths span more than float64 holds. Where 0 lies in the
+    convex hull of the gradients there is no solution: eigenvalues are lifted to the rounding T·precision,
+    which bounds w.
     """
     weights = np.zeros(len(gramian))
     nonzero = np.flatnonzero(gramian.diagonal() > 0)
@@ -185,4 +186,4 @@ def solve_linear(matrix: Array, right: Array) -> Array:
     try:
         return np.linalg.solve(matrix, right).astype(np.float64, copy=False)
     except np.linalg.LinAlgError:
-        return np.linalg.lstsq(matrix, right)[0].astype(np.float64, copy=False)
+        return np.linalg.lstsq(matrix, right, rcond=None)[0].astype(np.float64, copy=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -213,3 +214,8 @@ def test_a_loss_strategy_has_no_rule_for_a_jacobian() -> None:
         get_strategy("uncertainty").combine(torch.ones(2, 3))
     with pytest.raises(TypeError, match="float32 or float64"):
         get_strategy("pcgrad").combine(torch.ones(2, 3, dtype=torch.bfloat16))
+
+
+def test_documentation_names_every_strategy() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gradients.md").read_text(encoding="utf-8")
+    assert [name for name in strategies() if f"| `{name}`" not in text and f", `{name}`" not in text] == []
