@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -219,3 +220,13 @@ def test_a_loss_strategy_has_no_rule_for_a_jacobian() -> None:
 def test_documentation_names_every_strategy() -> None:
     text = (Path(__file__).parents[2] / "docs" / "gradients.md").read_text(encoding="utf-8")
     assert [name for name in strategies() if f"| `{name}`" not in text and f", `{name}`" not in text] == []
+
+
+def test_documented_strategy_works() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gradients.md").read_text(encoding="utf-8")
+    code = text.split("## Adding one")[1].split("```python\n")[1].split("```")[0]
+    namespace: dict[str, Any] = {"__name__": __name__}  # dataclasses look their module up
+    exec(code, namespace)
+    rows = torch.tensor([[3.0, 4.0], [-1.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(namespace["Mine"]().combine(rows), torch.tensor([0.6 - 1, 0.8]))
+    assert namespace["INFO"].hyperparameters[0].bounds == {"gt": 0}
