@@ -226,7 +226,7 @@ def test_documented_strategy_works() -> None:
     text = (Path(__file__).parents[2] / "docs" / "gradients.md").read_text(encoding="utf-8")
     code = text.split("## Adding one")[1].split("```python\n")[1].split("```")[0]
     namespace: dict[str, Any] = {"__name__": __name__}  # dataclasses look their module up
-    exec(code, namespace)
+    exec(compile(code, "docs/gradients.md", "exec", dont_inherit=True), namespace)
     rows = torch.tensor([[3.0, 4.0], [-1.0, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(namespace["Mine"]().combine(rows), torch.tensor([0.6 - 1, 0.8]))
     assert namespace["INFO"].hyperparameters[0].bounds == {"gt": 0}
