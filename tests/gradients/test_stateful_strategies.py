@@ -294,3 +294,16 @@ def test_training_goes_down(name: str) -> None:
         optimizer.step()
     last = [float(loss.detach()) for loss in model.losses(inputs).values()]
     assert max(after / before for after, before in zip(last, first)) < 0.5
+
+
+def test_a_later_sample_may_make_a_parameter_shared() -> None:
+    common, late = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
+    plain = torch.optim.SGD([common, late], lr=0.1)
+    optimizer = MultiTaskOptimizer(plain, get_strategy("modo", gamma=0.05, rho=0.0), tasks=2)
+    # Only task 0 reaches `late` in the first sample, both in the second.
+    optimizer.backward([3 * common.sum() + late.sum(), -common.sum()], combine=False)
+    optimizer.backward([common.sum() + late.sum(), -2 * common.sum() + 2 * late.sum()])
+    first = torch.tensor([[3.0, 3, 1, 1, 1], [-1, -1, 0, 0, 0]])
+    second = torch.tensor([[1.0, 1, 1, 1, 1], [-2, -2, 2, 2, 2]])
+    expected = get_strategy("modo", gamma=0.05, rho=0.0).combine(torch.stack([first, second]))
+    torch.testing.assert_close(torch.cat([common.grad, late.grad]), expected)  # type: ignore[list-item]
