@@ -11,9 +11,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    print(
-        f"mtlsearch {__version__}: find and train the best multi-task model for 3D face landmarks and head pose\n"
-    )
+    print(f"mtlsearch {__version__}: find and train the best multi-task model for 3D face landmarks and head pose\n")
     for name, what in COMMANDS.items():
         print(f"  python -m mtlsearch.{name:<10} {what}")
     print("\nEach shows its options and examples with --help.")

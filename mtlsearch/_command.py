@@ -10,19 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 #: modules of the `search` extra that every command needs
-_NEEDED = (
-    "typer",
-    "rich",
-    "pydantic",
-    "yaml",
-    "ray",
-    "optuna",
-    "mlflow",
-    "timm",
-    "cv2",
-    "numba",
-    "safetensors",
-)
+_NEEDED = ("typer", "rich", "pydantic", "yaml", "ray", "optuna", "mlflow", "timm", "cv2", "numba", "safetensors")
 
 
 def extra_installed() -> bool:
@@ -59,9 +47,7 @@ def run(name: str, main: Callable[..., None]) -> None:
         if error.filename is None and error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(
-            f"{where}{error.strerror or error}; nothing finished is lost, free or choose another place and try again"
-        )
+        _fail(f"{where}{error.strerror or error}; nothing finished is lost, free or choose another place and try again")
 
 
 def python() -> str:
@@ -73,9 +59,7 @@ def python() -> str:
 
 def command(name: str, *arguments: object) -> str:
     """A command line of ours that works as printed."""
-    return " ".join(
-        [python(), "-m", f"mtlsearch.{name}", *(shlex.quote(str(argument)) for argument in arguments)]
-    )
+    return " ".join([python(), "-m", f"mtlsearch.{name}", *(shlex.quote(str(argument)) for argument in arguments)])
 
 
 def _fail(message: str) -> None:

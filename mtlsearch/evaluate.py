@@ -15,9 +15,7 @@ def main(
     checkpoint: Annotated[Path, Argument(help="winner.safetensors of a study or best.safetensors of a run")],
     split: Annotated[str, Option(help="train, val or test")] = "test",
     set_: Annotated[list[str], Option("--set", help="override a key of its config: key.sub=value")] = [],  # noqa: B006
-    threads: Annotated[
-        int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")
-    ] = None,
+    threads: Annotated[int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")] = None,
 ) -> None:
     """Score a checkpoint with every metric of its problem, beside the best constant prediction.
 
@@ -34,9 +32,7 @@ def main(
     console = Console()
     with progressing(console, "preparing data") as progress:
         scores = evaluate_checkpoint(checkpoint, split, overrides=set_, threads=threads, progress=progress)
-    console.print(
-        f"{checkpoint}, epoch {scores.epoch}, on the {split} split of {scores.data}", soft_wrap=True
-    )
+    console.print(f"{checkpoint}, epoch {scores.epoch}, on the {split} split of {scores.data}", soft_wrap=True)
     console.print(f"{scores.parameters:,} parameters\n")
     console.print(scores.table())
 

@@ -15,8 +15,7 @@ def main(
     trial: Annotated[str, Argument(help="best.yaml, a trial's folder or record.yaml, or an MLflow run id")],
     set_: Annotated[list[str], Option("--set", help="change a key of its config: key.sub=value")] = [],  # noqa: B006
     tracking_uri: Annotated[
-        str | None,
-        Option(help="MLflow store of a run id (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)"),
+        str | None, Option(help="MLflow store of a run id (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     ] = None,
 ) -> None:
     """Train a recorded trial again, with its seed, threads and number of epochs, and compare every number.

@@ -12,17 +12,12 @@ if _command.extra_installed():
 
 
 def main(
-    config: Annotated[
-        str, Option(help="name of a recipe, or the path of a YAML file (best.yaml too)")
-    ] = "quick",
+    config: Annotated[str, Option(help="name of a recipe, or the path of a YAML file (best.yaml too)")] = "quick",
     set_: Annotated[list[str], Option("--set", help="override a key: key.sub=value")] = [],  # noqa: B006
     output: Annotated[
-        Path | None,
-        Option(help="folder of the run; one with a last.pt is continued (default: under results/)"),
+        Path | None, Option(help="folder of the run; one with a last.pt is continued (default: under results/)")
     ] = None,
-    threads: Annotated[
-        int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")
-    ] = None,
+    threads: Annotated[int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")] = None,
     tracking_uri: Annotated[
         str | None, Option(help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     ] = None,
@@ -60,9 +55,7 @@ def main(
     status = "FAILED"
     try:
         with progressing(console, "preparing data") as progress:
-            run = run_training(
-                run_config, directory=folder, report=report, progress=progress, threads=threads
-            )
+            run = run_training(run_config, directory=folder, report=report, progress=progress, threads=threads)
         tracked.set_tags(environment_tags(run.record.environment))
         for name in ("record.yaml", "best.safetensors"):
             tracked.log_file(folder / name)
@@ -77,17 +70,11 @@ def main(
     console.print(f"\nbest epoch {int(run.result.best['epoch'])}; predicting a constant in brackets:")
     for metric, value in run.result.best.items():
         if metric.startswith("val/"):
-            console.print(
-                f"  {metric:<16} {value:8.3f}  ({trivial.get(metric[4:], float('nan')):.3f})", highlight=False
-            )
+            console.print(f"  {metric:<16} {value:8.3f}  ({trivial.get(metric[4:], float('nan')):.3f})", highlight=False)
     console.print(f"\nEverything is in {folder.absolute()}. Next:", soft_wrap=True, highlight=False)
     checkpoint = folder.absolute() / "best.safetensors"
     console.print(f"  {_command.command('evaluate', checkpoint)}", soft_wrap=True, highlight=False)
-    console.print(
-        f"  {_command.command('reproduce', folder.absolute() / 'record.yaml')}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    console.print(f"  {_command.command('reproduce', folder.absolute() / 'record.yaml')}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

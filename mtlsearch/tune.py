@@ -15,9 +15,7 @@ def main(
     space: Annotated[str, Option(help="name of a shipped space, or the path of a YAML file")] = "quick",
     set_: Annotated[list[str], Option("--set", help="override a key of the run config: key.sub=value")] = [],  # noqa: B006
     num_samples: Annotated[int | None, Option(min=1, help="number of trials (default: the space's)")] = None,
-    confirm_seeds: Annotated[
-        int | None, Option(min=0, help="fresh seeds for the confirmation; 0 skips it")
-    ] = None,
+    confirm_seeds: Annotated[int | None, Option(min=0, help="fresh seeds for the confirmation; 0 skips it")] = None,
     seed: Annotated[int | None, Option(min=0, help="seed of the sampler")] = None,
     results: Annotated[Path, Option(help="folder that gets a folder for this study")] = Path("results"),
     name: Annotated[str | None, Option(help="name of the study (default: space and time)")] = None,
@@ -68,15 +66,11 @@ def main(
     )
     folder = outcome.study.folder.absolute()
     if outcome.interrupted:
-        console.print(
-            f"\nInterrupted. What had finished is kept in {folder}", soft_wrap=True, highlight=False
-        )
+        console.print(f"\nInterrupted. What had finished is kept in {folder}", soft_wrap=True, highlight=False)
         raise Exit(130)
     if outcome.winner is None:
         failures = [trial.reason for trial in outcome.study.trials.values() if trial.status == "failed"]
-        console.print(
-            f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}"
-        )
+        console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
         raise Exit(1)
     console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True, highlight=False)
     for what, line in (

@@ -138,12 +138,7 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
     planes["beard"] = [np.clip(m * rough * lips_free * front, 0, 1) for m in (full, goatee, moustache)]
 
     lips = []
-    for upper, lower, bow in (
-        (0.085, 0.085, 0.25),
-        (0.075, 0.092, 0.35),
-        (0.095, 0.080, 0.2),
-        (0.06, 0.07, 0.3),
-    ):
+    for upper, lower, bow in ((0.085, 0.085, 0.25), (0.075, 0.092, 0.35), (0.095, 0.080, 0.2), (0.06, 0.07, 0.3)):
         profile = np.clip(1 - (ax / 0.245) ** 2.2, 0, None)
         top = -0.42 + upper * profile**0.8 * (1 - bow * np.exp(-((x / 0.035) ** 2)))
         bottom = -0.42 - lower * profile**0.7
@@ -188,18 +183,14 @@ def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
         planes["strands"].append(inside * np.clip(0.35 + 0.35 * strands, 0, 1))
     planes["scalp"] = [_smooth(_hair_depth(_RECEDING, angle, y), 0.05)]  # the shadow of shaved hair
 
-    planes["cloth"] = [
-        _smooth(-1.34 + d - k * np.cos(angle) - y, 0.012) for d, k in ((0, 0.0), (0.0, 0.08), (0.1, 0.02))
-    ]
+    planes["cloth"] = [_smooth(-1.34 + d - k * np.cos(angle) - y, 0.012) for d, k in ((0, 0.0), (0.0, 0.08), (0.1, 0.02))]
 
     frames, lenses = [], []
     for rx, ry, power in ((0.165, 0.115, 4.0), (0.15, 0.13, 2.0), (0.175, 0.125, 3.0)):
         d = (np.abs((ax - 0.31) / rx) ** power + np.abs((y - 0.25) / ry) ** power) ** (1 / power)
         rim = np.exp(-(((d - 1) / 0.10) ** 2))
         bridge = _smooth(0.15 - ax, 0.01) * np.exp(-(((y - 0.29) / 0.016) ** 2))
-        arm = (
-            _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
-        )
+        arm = _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
         frames.append(np.clip(np.maximum.reduce([rim * front, bridge * front, arm]), 0, 1))
         lenses.append(_smooth(1 - d, 0.03) * front)
     planes["frame"], planes["lens"] = frames, lenses
@@ -234,9 +225,7 @@ def bank() -> Bank:
     height, width = (rows - 1) * TEXELS + 1, (columns - 1) * TEXELS + 1
     v, u = np.meshgrid(np.arange(height) / TEXELS, np.arange(width) / TEXELS, indexing="ij")
     fields = np.stack([mesh.vertices[:, 0], mesh.vertices[:, 1], mesh.angle], -1).reshape(rows, columns, 3)
-    texels = cv2.remap(
-        fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR
-    )
+    texels = cv2.remap(fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR)
     x, y, angle = (texels[..., i].astype(np.float64) for i in range(3))
     kinds: dict[str, tuple[int, int]] = {}
     stack: list[Floats] = []
@@ -316,9 +305,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float) -> Look:
         layer("frame", u[28], 0.9, np.array([0.1, 0.09, 0.08]) * (0.5 + 2.5 * u[29]))
 
     first, count = kinds["detail"]
-    gain = np.array(
-        [[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]]
-    )
+    gain = np.array([[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]])
     iris = IRIS[0 if dark_skin else int(u[33] * len(IRIS))] * (0.8 + 0.5 * u[34])
     softness = max(0.010, 0.9 / pixels_per_unit)
     gaze = np.clip(0.020 * n[3:5], -0.045, 0.045) * [1.0, 0.35]
@@ -423,3 +410,4 @@ def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surr
     return Surroundings(
         background, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg
     )
+

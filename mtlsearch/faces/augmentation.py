@@ -65,9 +65,7 @@ class Augmentation:
         for field in fields(self):
             value, high = getattr(self, field.name), limits.get(field.name, 1.0)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
-                raise InputError(
-                    f"augmentation {field.name} must be a number in [0, {high:g}], got {value!r}"
-                )
+                raise InputError(f"augmentation {field.name} must be a number in [0, {high:g}], got {value!r}")
 
     @classmethod
     def off(cls) -> Augmentation:
@@ -121,9 +119,7 @@ def draw(
 
     ramp = torch.arange(256, dtype=torch.float64) / 255
     tone = ramp ** torch.exp(a.gamma * signed[:, 4:5])
-    table = ((tone - 0.5) * (1 + a.contrast * signed[:, 5:6]) + 0.5 + a.brightness * signed[:, 6:7]).clamp(
-        0, 1
-    )
+    table = ((tone - 0.5) * (1 + a.contrast * signed[:, 5:6]) + 0.5 + a.brightness * signed[:, 6:7]).clamp(0, 1)
 
     sides = a.erase_size * output_size * (0.3 + 0.7 * u[:, 7:9]) * (u[:, 9:10] < a.erase)
     corner = u[:, 10:12] * (output_size - sides)
@@ -167,9 +163,7 @@ def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tenso
     batch, height, width, _ = images.shape
     device = images.device
     table = draws.table.to(device)
-    toned = (
-        table.gather(1, images.reshape(batch, -1).long()).view(batch, height, width, 3).permute(0, 3, 1, 2)
-    )
+    toned = table.gather(1, images.reshape(batch, -1).long()).view(batch, height, width, 3).permute(0, 3, 1, 2)
     matrix = sampling_matrix(draws, width).to(device, torch.float32)
     steps = torch.arange(output_size, dtype=torch.float32, device=device)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
@@ -227,9 +221,7 @@ def transform_labels(
     order = list(flip)
     if "landmarks" in labels:
         points = labels["landmarks"].double()
-        points = torch.where(
-            flipped[:, None, None], geometry.mirror_landmarks(points, stored_size, flip), points
-        )
+        points = torch.where(flipped[:, None, None], geometry.mirror_landmarks(points, stored_size, flip), points)
         points = geometry.transform_points(points, affine)
         out["landmarks"] = points.to(labels["landmarks"].dtype)
         if "visible" in labels:
@@ -269,22 +261,13 @@ def augment(
     within the stored image; output_size S: default image_size; generator: a CPU generator. Returns (B, 3, S, S)
     float32, normalised, and the labels in its pixels, on the devices they came on.
     """
-    if (
-        images.ndim != 4
-        or images.shape[-1] != 3
-        or images.shape[1] != images.shape[2]
-        or images.dtype != torch.uint8
-    ):
+    if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] != images.shape[2] or images.dtype != torch.uint8:
         raise InputError(f"images must be (B, H, H, 3) uint8, got {tuple(images.shape)} {images.dtype}")
     stored, size = images.shape[1], output_size or image_size
     if not 0 < image_size <= stored:
-        raise InputError(
-            f"image_size must lie in [1, {stored}], the side of the stored images, got {image_size}"
-        )
+        raise InputError(f"image_size must lie in [1, {stored}], the side of the stored images, got {image_size}")
     draws = draw(augmentation, len(images), stored, image_size, size, generator)
-    return transform_images(images, draws, size), transform_labels(
-        labels, draws, stored, size, flip, parities
-    )
+    return transform_images(images, draws, size), transform_labels(labels, draws, stored, size, flip, parities)
 
 
 def transform_images(images: Tensor, draws: Draws, output_size: int) -> Tensor:

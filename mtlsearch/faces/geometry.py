@@ -55,9 +55,7 @@ def _eps(array: Any) -> float:
 
 
 def _stack(arrays: list[Any], axis: int = -1) -> Any:
-    return (
-        torch.stack(arrays, dim=axis) if isinstance(arrays[0], torch.Tensor) else np.stack(arrays, axis=axis)
-    )
+    return torch.stack(arrays, dim=axis) if isinstance(arrays[0], torch.Tensor) else np.stack(arrays, axis=axis)
 
 
 def _floating(array: Any) -> Any:
@@ -175,11 +173,7 @@ def orthonormalize(matrix: Array) -> tuple[Array, Array]:
 
     no_first, no_second = is_short(first), is_short(second)
     length1, length2 = length_of(first, no_first), length_of(second, no_second)
-    axes = (
-        torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-        if xp is torch
-        else np.eye(3, dtype=matrix.dtype)
-    )
+    axes = torch.eye(3, dtype=matrix.dtype, device=matrix.device) if xp is torch else np.eye(3, dtype=matrix.dtype)
     e1 = xp.where(no_first[..., None], first * 0 + axes[0], first / length1[..., None])
     across = second - (e1 * second).sum(-1)[..., None] * e1
     collinear = is_short(across)
@@ -259,11 +253,7 @@ def transform_points(points: Array, affine: Array) -> Array:
         return flat
     scale = _norm(linear[..., 0, 0], linear[..., 1, 0])
     depth = points[..., 2:] * scale[..., None, None]
-    return (
-        torch.cat([flat, depth], -1)
-        if isinstance(points, torch.Tensor)
-        else np.concatenate([flat, depth], -1)
-    )
+    return torch.cat([flat, depth], -1) if isinstance(points, torch.Tensor) else np.concatenate([flat, depth], -1)
 
 
 def rotate_pose(pose: Array, affine: Array, height: int, new_height: int) -> Array:

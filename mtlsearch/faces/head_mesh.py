@@ -187,9 +187,7 @@ def _targets() -> list[tuple[float, float]]:
     at.update({36 + i: (-x, y) for i, (x, y) in enumerate(eye)})
     at.update({48: (-0.25, -0.42), 49: (-0.16, -0.362), 50: (-0.06, -0.33), 51: (0.0, -0.338)})
     at.update({59: (-0.16, -0.473), 58: (-0.08, -0.5), 57: (0.0, -0.508)})
-    at.update(
-        {60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)}
-    )
+    at.update({60: (-0.225, -0.4195), 61: (-0.08, -0.408), 62: (0.0, -0.41), 66: (0.0, -0.432), 67: (-0.08, -0.431)})
     return [at.get(i, (np.nan, np.nan)) for i in range(68)]
 
 
@@ -261,9 +259,7 @@ def head_mesh() -> HeadMesh:
         if other > i or (i > 8 and not weights[i].any()):
             low, high = (i, other) if weights[i].any() else (other, i)
             at[high], weights[high] = mirror[at[low]], weights[low]
-    for i in np.flatnonzero(
-        np.array(FLIP_68) == np.arange(68)
-    ):  # the midline, exactly: no weight off the middle column
+    for i in np.flatnonzero(np.array(FLIP_68) == np.arange(68)):  # the midline, exactly: no weight off the middle column
         on = at[i] % columns == middle
         weights[i] = np.where(on, weights[i], 0) / weights[i][on].sum()
     return HeadMesh(

@@ -58,9 +58,7 @@ def nme_by_yaw(nme: Array, yaw: Array) -> YawNME:
     """
     values, angle = _torch(nme).double(), _torch(yaw).double().abs()
     edges = (-1.0, *YAW_BINS, float("inf"))
-    bins = torch.stack(
-        [values[(angle > low) & (angle <= high)].mean() for low, high in zip(edges, edges[1:])]
-    )
+    bins = torch.stack([values[(angle > low) & (angle <= high)].mean() for low, high in zip(edges, edges[1:])])
     return YawNME(*bins.tolist(), bins.mean().item(), bins.std(correction=0).item(), values.mean().item())
 
 
@@ -78,9 +76,7 @@ def pose_error(predicted: Array, target: Array) -> Array:
         ValueError: the shapes differ or do not end in 3.
     """
     if predicted.shape != target.shape or predicted.shape[-1] != 3:
-        raise ValueError(
-            f"angles must both be (N, 3), got {tuple(predicted.shape)} and {tuple(target.shape)}"
-        )
+        raise ValueError(f"angles must both be (N, 3), got {tuple(predicted.shape)} and {tuple(target.shape)}")
     difference = _torch(predicted) - _torch(target)
     return _like(((difference + 180) % 360 - 180).abs(), predicted)
 

@@ -87,9 +87,7 @@ def _shape_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
                 found.append((float(values[-j]), parity, mode))
     found.sort(key=lambda item: -item[0])
     kept = found[:SHAPE_MODES]
-    modes = np.stack(
-        [_symmetrised(_without_similarity(mode, mesh), parity, mesh) for _, parity, mode in kept], -1
-    )
+    modes = np.stack([_symmetrised(_without_similarity(mode, mesh), parity, mesh) for _, parity, mode in kept], -1)
     return modes, np.array([parity for _, parity, _ in kept])
 
 
@@ -107,11 +105,7 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
             0.040 * bump(ax, y, 0.27, -0.42, 0.10, 0.11) + 0.012 * bump(ax, y, 0.40, 0.0, 0.15, 0.12),
             0.018 * bump(ax, y, 0.40, -0.05, 0.14, 0.14) - 0.02 * bump(ax, y, 0.25, -0.42, 0.1, 0.08),
         ),
-        "pucker": (
-            -0.16 * x * bump(x, y, 0, -0.42, 0.28, 0.15),
-            zero,
-            0.04 * bump(x, y, 0, -0.42, 0.16, 0.11),
-        ),
+        "pucker": (-0.16 * x * bump(x, y, 0, -0.42, 0.28, 0.15), zero, 0.04 * bump(x, y, 0, -0.42, 0.16, 0.11)),
         "brow_raise": (zero, 0.035 * bump(ax, y, 0.36, 0.47, 0.25, 0.09), zero),
         "frown": (
             -0.012 * np.sign(x) * bump(ax, y, 0.20, 0.46, 0.12, 0.08) * np.minimum(ax / 0.1, 1),
@@ -119,11 +113,7 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
             0.008 * bump(ax, y, 0.12, 0.44, 0.1, 0.08),
         ),
         "blink": (zero, -0.020 * bump(ax, y, 0.31, 0.295, 0.13, 0.028), zero),
-        "squint": (
-            zero,
-            0.012 * bump(ax, y, 0.31, 0.215, 0.13, 0.03),
-            0.006 * bump(ax, y, 0.31, 0.16, 0.14, 0.05),
-        ),
+        "squint": (zero, 0.012 * bump(ax, y, 0.31, 0.215, 0.13, 0.03), 0.006 * bump(ax, y, 0.31, 0.16, 0.14, 0.05)),
         "mouth_aside": (0.030 * bump(x, y, 0, -0.42, 0.33, 0.16), zero, zero),
         "cheek_puff": (
             0.02 * np.sign(x) * bump(ax, y, 0.45, -0.27, 0.16, 0.18),
@@ -134,8 +124,7 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
     }
     parity = np.array([-1.0 if name in ("mouth_aside", "jaw_aside") else 1.0 for name in EXPRESSIONS])
     modes = [
-        _symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh)
-        for name, p in zip(EXPRESSIONS, parity)
+        _symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh) for name, p in zip(EXPRESSIONS, parity)
     ]
     return np.stack(modes, -1), parity
 

@@ -95,17 +95,13 @@ class Pack:
                 labels = {key: stored[key] for key in stored.files}
             for key, array in labels.items():
                 if len(array) != len(images):
-                    raise _damaged(
-                        self.folder, f"{name}.labels.npz", f"{key} has {len(array)} rows, not {len(images)}"
-                    )
+                    raise _damaged(self.folder, f"{name}.labels.npz", f"{key} has {len(array)} rows, not {len(images)}")
             self._splits[name] = PackedSplit(images, labels)
         return self._splits[name]
 
 
 def _damaged(folder: Path, file: str, what: str) -> InputError:
-    return InputError(
-        f"{folder / file}: {what}. Delete the folder {folder} and run again, it is rendered anew."
-    )
+    return InputError(f"{folder / file}: {what}. Delete the folder {folder} and run again, it is rendered anew.")
 
 
 def _checksum(path: Path) -> str:
@@ -135,10 +131,7 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
             )
         size = int(manifest["stored_size"])
         splits = {
-            name: (
-                int(split["count"]),
-                [(file, int(fact["bytes"]), fact["sha256"]) for file, fact in split["files"].items()],
-            )
+            name: (int(split["count"]), [(file, int(fact["bytes"]), fact["sha256"]) for file, fact in split["files"].items()])
             for name, split in manifest["splits"].items()
         }
     except OSError as error:
@@ -149,9 +142,7 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise _damaged(
-            folder, path.name, f"not a readable manifest ({type(error).__name__}: {error})"
-        ) from error
+        raise _damaged(folder, path.name, f"not a readable manifest ({type(error).__name__}: {error})") from error
 
     for name, (count, files) in splits.items():
         if {file for file, _, _ in files} != {f"{name}.images.npy", f"{name}.labels.npz"}:
@@ -220,9 +211,7 @@ def ensure_pack(
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
         if not folder.exists():
-            for left in folder.parent.glob(
-                f"{folder.name}.tmp-*"
-            ):  # of a process that was killed: we hold the lock
+            for left in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed: we hold the lock
                 shutil.rmtree(left, ignore_errors=True)
             _render(recipe, folder, progress, workers or available_cpus())
     return open_pack(folder)

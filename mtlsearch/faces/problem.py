@@ -172,7 +172,5 @@ class FaceProblem:
 def _targets(labels: Labels, device: torch.device) -> Targets:
     parameters = torch.cat([labels["pose"], labels["shape"], labels["expression"]], dim=1)
     return Targets(
-        labels["landmarks"].float().to(device),
-        labels["angles"].float().to(device),
-        parameters.float().to(device),
+        labels["landmarks"].float().to(device), labels["angles"].float().to(device), parameters.float().to(device)
     )

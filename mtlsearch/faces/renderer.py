@@ -64,14 +64,7 @@ def rasterise(points, triangles, depth, owner, bary):  # type: ignore[no-untyped
     owner[:] = -1
     for t in range(triangles.shape[0]):
         p, q, r = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = (
-            points[p, 0],
-            points[p, 1],
-            points[q, 0],
-            points[q, 1],
-            points[r, 0],
-            points[r, 1],
-        )
+        x0, y0, x1, y1, x2, y2 = points[p, 0], points[p, 1], points[q, 0], points[q, 1], points[r, 0], points[r, 1]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area >= -1e-12:  # y is down: a front face turns clockwise
             continue
@@ -105,24 +98,7 @@ def _tap(plane, row, column, fr, fc):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def shade(
-    image,
-    owner,
-    bary,
-    triangles,
-    normals,
-    uv,
-    flat,
-    planes,
-    boxes,
-    base,
-    layers,
-    colours,
-    gain,
-    eyes,
-    light,
-    gloss,
-):  # type: ignore[no-untyped-def]
+def shade(image, owner, bary, triangles, normals, uv, flat, planes, boxes, base, layers, colours, gain, eyes, light, gloss):  # type: ignore[no-untyped-def]
     """Shade the pixels that `owner` covers.
 
     planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base (3,): skin. layers (L, 2): plane, opacity; colours (L, 3): the
@@ -151,12 +127,7 @@ def shade(
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
             for k in range(n_layers):
-                if (
-                    row < boxes_of[k, 0]
-                    or row > boxes_of[k, 1]
-                    or column < boxes_of[k, 2]
-                    or column > boxes_of[k, 3]
-                ):
+                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
                     continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
                 if m > 0:
@@ -194,15 +165,7 @@ def shade(
             shine = gloss[0] * max(shine, 0) ** 12 * g
             for channel in range(3):
                 s = light[channel]
-                e = (
-                    s[0]
-                    + s[1] * nx
-                    + s[2] * ny
-                    + s[3] * nz
-                    + s[4] * nx * ny
-                    + s[5] * nx * nz
-                    + s[6] * ny * nz
-                )
+                e = s[0] + s[1] * nx + s[2] * ny + s[3] * nz + s[4] * nx * ny + s[5] * nx * nz + s[6] * ny * nz
                 e += s[7] * (nx * nx - ny * ny) + s[8] * (3 * nz * nz - 1)
                 e = max(e, 0.06) * g
                 value = c0 if channel == 0 else (c1 if channel == 1 else c2)

@@ -67,9 +67,7 @@ class SyntheticRecipe:
             value = getattr(self, name)
             whole = isinstance(low, int)
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                raise InputError(
-                    f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}"
-                )
+                raise InputError(f"{name} of a face recipe must be {'a whole' if whole else 'a'} number, got {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} of a face recipe must lie in [{low}, {high}], got {value!r}")
         if self.generator_version != GENERATOR_VERSION:
@@ -170,11 +168,7 @@ def draw_angles(rng: np.random.Generator, recipe: SyntheticRecipe) -> Floats:
     limit = recipe.max_pitch_roll
     pitch, roll = np.clip(rng.standard_normal(2) * [recipe.pitch_std, recipe.roll_std], -limit, limit)
     uniform, spread = rng.uniform(-recipe.max_yaw, recipe.max_yaw), rng.normal(0, recipe.yaw_std)
-    yaw = (
-        uniform
-        if rng.random() < recipe.yaw_uniform
-        else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
-    )
+    yaw = uniform if rng.random() < recipe.yaw_uniform else float(np.clip(spread, -recipe.max_yaw, recipe.max_yaw))
     return np.array([pitch, yaw, roll])
 
 
@@ -188,12 +182,8 @@ def draw_expression(rng: np.random.Generator) -> Floats:
 def render_sample(recipe: SyntheticRecipe, split: str, index: int) -> Sample:
     """Sample `index` of a split. The same arguments give the same bytes."""
     if not 0 <= index < recipe.count(split):
-        raise InputError(
-            f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}"
-        )
-    rng = np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index]))
-    )
+        raise InputError(f"split {split!r} of this recipe has {recipe.count(split)} images, asked for index {index}")
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([recipe.seed, SPLITS.index(split), index])))
     angles = draw_angles(rng, recipe)
     shape = rng.standard_normal(SHAPE_MODES)
     expression = draw_expression(rng)
@@ -215,10 +205,7 @@ def render_face(
     turned = pose_matrix(angles, np.array(1.0), np.zeros(3))
     box = box_of_landmarks(project(points, turned, 1))
     side = float(max(box[2] - box[0], box[3] - box[1])) * math.sqrt(2)
-    shift, spread = (
-        np.clip(rng.standard_normal(2), -2, 2) * jitter * image_size,
-        np.clip(rng.standard_normal(), -2, 2),
-    )
+    shift, spread = np.clip(rng.standard_normal(2), -2, 2) * jitter * image_size, np.clip(rng.standard_normal(), -2, 2)
     scale = image_size / side * math.exp(-spread * jitter)
     centre = (stored_size - 1) / 2
     # The box's centre goes to the image's centre. `project` with height 1 gave y down = −y up.

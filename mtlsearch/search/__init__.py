@@ -4,12 +4,4 @@ from mtlsearch.search.plan import SearchPlan, load_plan, shipped_spaces
 from mtlsearch.search.run import SearchOutcome, run_search
 from mtlsearch.search.study import TrialState, read_trials
 
-__all__ = [
-    "SearchOutcome",
-    "SearchPlan",
-    "TrialState",
-    "load_plan",
-    "read_trials",
-    "run_search",
-    "shipped_spaces",
-]
+__all__ = ["SearchOutcome", "SearchPlan", "TrialState", "load_plan", "read_trials", "run_search", "shipped_spaces"]

@@ -111,9 +111,7 @@ def _parse_range(key: str, name: str, bounds: Any) -> Range:
         high -= 1  # the upper end is exclusive, as in Ray
     if low > high:
         exclusive = " (the upper end of randint and lograndint is exclusive)" if "int" in name else ""
-        raise InputError(
-            f"space: {key}: {name} needs low <= high, got low={bounds[0]}, high={bounds[1]}{exclusive}"
-        )
+        raise InputError(f"space: {key}: {name} needs low <= high, got low={bounds[0]}, high={bounds[1]}{exclusive}")
     if name.startswith("log") and low <= 0:
         raise InputError(f"space: {key}: {name} needs low > 0, got low={low}")
     if name == "quniform" and bounds[2] <= 0:

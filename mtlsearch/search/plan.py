@@ -63,9 +63,7 @@ def shipped_spaces() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_plan(
-    name_or_path: str, overrides: Iterable[str] = (), search: Mapping[str, Any] | None = None
-) -> SearchPlan:
+def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[str, Any] | None = None) -> SearchPlan:
     """Reads and checks a space by name or path.
 
     Args:

@@ -33,9 +33,7 @@ class Recorder(Callback):
         """Ray pickles its callbacks for a restore of its own; the journal is the state."""
         return {}
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any) -> None:
         number = trial.config["job"].number
         if "failure" in result:
             self._failures[number] = result["failure"]
@@ -80,11 +78,6 @@ def write_record(study: Study, trial: TrialState) -> None:
         environment=trial.environment,
         history=trial.history,
         objective=study.plan.settings.first_objective,
-        about={
-            "study": study.folder.name,
-            "trial": trial.number,
-            "label": trial.label,
-            "status": trial.status,
-        },
+        about={"study": study.folder.name, "trial": trial.number, "label": trial.label, "status": trial.status},
     )
     record.save(study.trial_folder(trial.number) / RECORD)

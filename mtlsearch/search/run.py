@@ -104,13 +104,7 @@ class _Search:
     def __init__(
         self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Inline, console: Console
     ) -> None:
-        self.plan, self.study, self.tracked, self.executor, self.console = (
-            plan,
-            study,
-            tracked,
-            executor,
-            console,
-        )
+        self.plan, self.study, self.tracked, self.executor, self.console = plan, study, tracked, executor, console
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
@@ -136,15 +130,11 @@ class _Search:
         epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
         with self._table() as table:
             recorder = Recorder(self.study, [self.tracked, table])
-            return self.executor.run(
-                "search", searcher, make_scheduler(settings, epochs), recorder, settings.num_samples
-            )
+            return self.executor.run("search", searcher, make_scheduler(settings, epochs), recorder, settings.num_samples)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate]) -> bool:
         seeds = confirm.fresh_seeds(self.plan.settings.seed, self.plan.settings.confirm.seeds)
-        self.console.print(
-            f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds"
-        )
+        self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
 
         def start(candidate: confirm.Candidate, seed: int) -> dict[str, Any]:
             config = {**candidate.trial.config, "seed": seed}
@@ -205,9 +195,7 @@ def confirmation_csv(
     metrics = sorted(trivial["val"])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["name", "baseline", "seed", "trial", *(f"{s}/{m}" for s in ("val", "test") for m in metrics)]
-    )
+    writer.writerow(["name", "baseline", "seed", "trial", *(f"{s}/{m}" for s in ("val", "test") for m in metrics)])
     for one in confirmed:
         for position, run in enumerate(one.runs):
             figures = [one.values(metric, split)[position] for split in ("val", "test") for metric in metrics]

@@ -84,9 +84,7 @@ class StudySearcher(_StatelessSearcher):
         self._open[trial_id] = asked
         return self._launch(trial)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         asked = self._open.pop(trial_id)
         names = self._study.plan.settings.objectives
         values = [(result or {}).get(f"best/{name}", math.nan) for name in names]
@@ -106,9 +104,7 @@ class QueueSearcher(_StatelessSearcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         return self._queue.pop(0)() if self._queue else Searcher.FINISHED
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing is learned from these trials."""
 
 

@@ -60,9 +60,7 @@ class SearchSettings(Section):
         """`sampler: tpe` is short for `sampler: {name: tpe}`."""
         if isinstance(data, dict):
             return {
-                key: {"name": value}
-                if key in ("sampler", "early_stopping") and isinstance(value, str)
-                else value
+                key: {"name": value} if key in ("sampler", "early_stopping") and isinstance(value, str) else value
                 for key, value in data.items()
             }
         return data

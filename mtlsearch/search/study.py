@@ -78,14 +78,10 @@ class Study:
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
         """
-        folder = _make_folder(
-            results, name or f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", exact=name is not None
-        )
+        folder = _make_folder(results, name or f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", exact=name is not None)
         write_text(folder / "space.yaml", dump_yaml(plan.document))
         study = cls(folder, plan)
-        study._journal.append(
-            {"event": "study", "name": folder.name, "space": plan.digest, "time": time.time()}
-        )
+        study._journal.append({"event": "study", "name": folder.name, "space": plan.digest, "time": time.time()})
         return study
 
     def trial_folder(self, number: int) -> Path:
@@ -161,17 +157,7 @@ def leaderboard(trials: list[TrialState], plan: SearchPlan) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        [
-            "rank",
-            "trial",
-            "label",
-            "status",
-            "epochs",
-            "best_epoch",
-            *plan.settings.objectives,
-            *differing,
-            "reason",
-        ]
+        ["rank", "trial", "label", "status", "epochs", "best_epoch", *plan.settings.objectives, *differing, "reason"]
     )
     for rank, trial in enumerate(sorted(trials, key=order), start=1):
         figures = [trial.best.get(objective, "") for objective in plan.settings.objectives]
@@ -197,7 +183,5 @@ def _make_folder(results: Path, name: str, exact: bool) -> Path:
             (folder / "trials").mkdir()
             return folder
     except OSError as error:
-        raise InputError(
-            f"results folder {results} cannot be written ({error.strerror}); give --results"
-        ) from None
+        raise InputError(f"results folder {results} cannot be written ({error.strerror}); give --results") from None
     raise InputError(f"{results} holds a thousand studies named {name}; give --name")

@@ -49,9 +49,7 @@ class TrialTable:
     def _line(self, trial: TrialState) -> str:
         what = "confirm" if trial.phase == "confirm" else "trial"
         name = f"{what} {trial.number}" + (f" ({trial.label})" if trial.label else "")
-        figures = "  ".join(
-            f"{key[4:]} {trial.best.get(key, math.nan):.3f}" for key in self._plan.settings.objectives
-        )
+        figures = "  ".join(f"{key[4:]} {trial.best.get(key, math.nan):.3f}" for key in self._plan.settings.objectives)
         axes = " ".join(choices(trial).values()) if trial.phase == "search" else ""
         end = f"  [{trial.reason}]" if trial.reason else ""
         return f"{name}: {trial.status}  {figures}  best epoch {trial.best_epoch}/{len(trial.history)}  {axes}{end}"

@@ -19,9 +19,7 @@ class TrackedStudy:
     def __init__(self, tracker: Tracker, study: Study) -> None:
         self._tracker, self._study = tracker, study
         tags = {"kind": "study", "study": study.folder.name, "space.digest": study.plan.digest}
-        self.parent = tracker.start_run(
-            study.folder.name, {**tags, **environment_tags(environment.describe())}
-        )
+        self.parent = tracker.start_run(study.folder.name, {**tags, **environment_tags(environment.describe())})
         self.parent.log_file(study.folder / "space.yaml")
         self._runs: dict[int, TrackedRun] = {}
 

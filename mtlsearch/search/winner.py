@@ -12,9 +12,7 @@ Figures = Mapping[str, float]
 Objectives = Mapping[str, str]
 
 #: printed wherever a winner is named
-RULE = (
-    "smallest mean ratio of the objectives to the better baseline's, among the trials that no other dominates"
-)
+RULE = "smallest mean ratio of the objectives to the better baseline's, among the trials that no other dominates"
 
 T = TypeVar("T")
 

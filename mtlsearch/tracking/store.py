@@ -79,9 +79,7 @@ def fetch_artifact(uri: str, run_id: str, name: str) -> Path:
         return Path(client.download_artifacts(run_id, name, tempfile.mkdtemp(prefix="mtlsearch-")))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"run {run_id} in {uri} has no {name} ({reason}); is this the right store?"
-        ) from None
+        raise InputError(f"run {run_id} in {uri} has no {name} ({reason}); is this the right store?") from None
 
 
 def browse_command(uri: str) -> str:

@@ -14,18 +14,7 @@ from typing import Any
 import torch
 
 #: packages whose version can change a number
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "timm",
-    "torchvision",
-    "numba",
-    "opencv-python",
-    "scipy",
-    "optuna",
-    "ray",
-    "mlflow",
-)
+_PACKAGES = ("torch", "numpy", "timm", "torchvision", "numba", "opencv-python", "scipy", "optuna", "ray", "mlflow")
 
 
 def available_cpus() -> int:

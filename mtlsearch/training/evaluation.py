@@ -66,9 +66,7 @@ def evaluate_checkpoint(
     try:
         model.load_state_dict(weights.tensors)
     except RuntimeError as error:
-        raise InputError(
-            f"{path}: the weights do not fit the config: {str(error).splitlines()[-1].strip()}"
-        ) from None
+        raise InputError(f"{path}: the weights do not fit the config: {str(error).splitlines()[-1].strip()}") from None
     model.eval()
     with torch.inference_mode():
         metrics = problem.evaluate(model, split)

@@ -100,9 +100,7 @@ def train(
     epochs = config.training.epochs
     batches = math.ceil(problem.size("train") / config.training.batch_size)
     with seeded(config.seed):
-        state = _initial_state(
-            problem, config, device, total_steps(batches, epochs, config.training.accumulate)
-        )
+        state = _initial_state(problem, config, device, total_steps(batches, epochs, config.training.accumulate))
         last = directory / checkpoint.LAST if directory else None
         if last is not None and last.exists():
             state.restore(last, config)
@@ -113,9 +111,7 @@ def train(
             if state.best is None or _better(row[name], state.best[name], mode):
                 state.best = dict(row)
                 if directory is not None:
-                    checkpoint.save_weights(
-                        directory / checkpoint.BEST, state.model, config.tree(), state.best
-                    )
+                    checkpoint.save_weights(directory / checkpoint.BEST, state.model, config.tree(), state.best)
             row |= {f"best/{key}": value for key, value in state.best.items() if key.startswith("val/")}
             row["best/epoch"] = state.best["epoch"]
             state.history.append(row)
@@ -138,9 +134,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"training.device: {name!r} was asked for and torch sees no GPU here; use 'auto' or 'cpu'"
-        )
+        raise InputError(f"training.device: {name!r} was asked for and torch sees no GPU here; use 'auto' or 'cpu'")
     return torch.device(name)
 
 
@@ -177,9 +171,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int)
                 totals[task] = totals[task] + loss.detach() * (len(indices) / len(order))
             # a micro-batch counts by its share of samples, so that the step is that of the joint batch
             share = len(indices) / sum(len(part) for part in group)
-            _backward(
-                state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch
-            )
+            _backward(state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch)
         norms.append(_clip(state.model, settings.clip_norm))
         state.optimizer.step()
         lr = state.optimizer.param_groups[0]["lr"]

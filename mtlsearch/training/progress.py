@@ -26,12 +26,7 @@ class Progressing:
     def __call__(self, done: int, total: int) -> None:
         if self._console.is_terminal:
             if self._bar is None:
-                columns = (
-                    TextColumn("{task.description}"),
-                    BarColumn(),
-                    MofNCompleteColumn(),
-                    TimeRemainingColumn(),
-                )
+                columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
                 self._bar = Progress(*columns, console=self._console, transient=True)
                 self._bar.add_task(self._label, total=total)
                 self._bar.start()

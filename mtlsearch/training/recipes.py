@@ -49,9 +49,7 @@ def _read(name_or_path: str, relative_to: Path | None) -> tuple[Tree, Path | Non
         return parse_yaml(text), None
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        raise InputError(
-            unknown_name("recipe", name_or_path, recipe_names()) + " or the path of a .yaml file"
-        )
+        raise InputError(unknown_name("recipe", name_or_path, recipe_names()) + " or the path of a .yaml file")
     if relative_to is not None and not path.is_absolute() and (relative_to / path).exists():
         path = relative_to / path
     tree = read_yaml(path)
@@ -70,9 +68,7 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Iterable[str]) -> Tree:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
-            raise InputError(
-                f"--set {override}: write it as key.sub=value, for example --set optimizer.lr=0.01"
-            )
+            raise InputError(f"--set {override}: write it as key.sub=value, for example --set optimizer.lr=0.01")
         try:
             value = parse_yaml(text)
         except yaml.YAMLError as error:

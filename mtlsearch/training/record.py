@@ -59,9 +59,7 @@ def load_record(path: Path) -> RunRecord:
         InputError: the file is missing or is no record.
     """
     tree = read_yaml(path)
-    missing = [
-        key for key in ("config", "environment", "history", "objective", "config_as_run") if key not in tree
-    ]
+    missing = [key for key in ("config", "environment", "history", "objective", "config_as_run") if key not in tree]
     if missing:
         raise InputError(
             f"{path} is not the record of a run (it lacks {', '.join(missing)}); "

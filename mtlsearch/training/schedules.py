@@ -54,9 +54,7 @@ class MultiStep(_WithWarmup):
 
     @model_validator(mode="after")
     def _milestones_follow_the_warmup(self) -> MultiStep:
-        if self.milestones != sorted(self.milestones) or (
-            self.milestones and self.milestones[0] < self.warmup
-        ):
+        if self.milestones != sorted(self.milestones) or (self.milestones and self.milestones[0] < self.warmup):
             raise ValueError(
                 f"milestones must rise and lie after the warm-up of {self.warmup}, got {self.milestones}"
             )
@@ -74,12 +72,8 @@ class Cosine(_WithWarmup):
     final_factor: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def _after_warmup(self, optimizer: Optimizer, total_steps: int, warm: int) -> LRScheduler:
-        peak = max(
-            group["initial_lr"] if "initial_lr" in group else group["lr"] for group in optimizer.param_groups
-        )
-        return CosineAnnealingLR(
-            optimizer, T_max=max(1, total_steps - warm), eta_min=self.final_factor * peak
-        )
+        peak = max(group["initial_lr"] if "initial_lr" in group else group["lr"] for group in optimizer.param_groups)
+        return CosineAnnealingLR(optimizer, T_max=max(1, total_steps - warm), eta_min=self.final_factor * peak)
 
 
 class Poly(_WithWarmup):

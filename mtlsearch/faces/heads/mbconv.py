@@ -52,9 +52,7 @@ class MBConvHead(nn.Sequential):
         channels: C', which is C in the paper.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, expansion: float = 4.0, channels: int | None = None
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, expansion: float = 4.0, channels: int | None = None) -> None:
         wide, narrow = max(1, round(inputs * expansion)), channels or inputs
         linear = nn.Linear(narrow, outputs)
         # the targets are whitened: starting near 0 is starting from the mean face

@@ -69,10 +69,7 @@ class Morphable(nn.Module):
         self.backbone = Backbone(config.model.backbone, config.model.pretrained, statistics.image_size)
         heads = {"pose": POSE, "shape": SHAPE, "expression": EXPRESSION}
         self.heads = nn.ModuleDict(
-            {
-                name: config.model.head.build(self.backbone.channels, outputs)
-                for name, outputs in heads.items()
-            }
+            {name: config.model.head.build(self.backbone.channels, outputs) for name, outputs in heads.items()}
         )
         self._losses = config.losses
         self.register_buffer("mean", statistics.parameter_mean)

@@ -37,9 +37,7 @@ class Inline:
     def __init__(self, resources: Resources, scratch: Path) -> None:
         self.resources, self._scratch = resources, scratch
 
-    def run(
-        self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int
-    ) -> bool:
+    def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> bool:
         """Runs up to `trials` trials; False if it was interrupted."""
         os.environ.update(_TUNE_SETTINGS)
         trainable = tune.with_resources(inline_trainable, {"cpu": self.resources.cpus})

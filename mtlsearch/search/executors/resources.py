@@ -23,9 +23,7 @@ class Resources:
     cpus: int
 
 
-def plan_resources(
-    num_samples: int, cpus_per_trial: int | None = None, concurrent: int | None = None
-) -> Resources:
+def plan_resources(num_samples: int, cpus_per_trial: int | None = None, concurrent: int | None = None) -> Resources:
     """Fills the machine without starting so many trials at once that the sampler learns from none of them.
 
     Raises:
@@ -33,9 +31,7 @@ def plan_resources(
     """
     total = available_cpus()
     if cpus_per_trial is not None and cpus_per_trial > total:
-        raise InputError(
-            f"a trial needs {cpus_per_trial} CPUs and this process may use {total}; lower --cpus-per-trial"
-        )
+        raise InputError(f"a trial needs {cpus_per_trial} CPUs and this process may use {total}; lower --cpus-per-trial")
     if concurrent is None:
         fitting = total // (cpus_per_trial or 1)
         concurrent = min(fitting, max(2, num_samples // 4), max(1, int(_free_memory() / _TRIAL_BYTES)))
