@@ -1,4 +1,4 @@
-"""Many task gradients -> one gradient. Needs torch only, and imports nothing else of mtlsearch.
+"""Many task gradients -> one gradient. Needs torch and numpy only, and imports nothing else of mtlsearch.
 
 The list of strategies is `mtlsearch.strategies()`; here `strategies` is the folder that holds them.
 """
@@ -7,7 +7,16 @@ from .diagnostics import Diagnostics
 from .hyperparameters import Hyperparameter
 from .optimizer import MultiTaskOptimizer, PCGrad
 from .registry import Paper, StrategyInfo, get_strategy, strategy_info
-from .strategy import FunctionStrategy, GramianStrategy, LossStrategy, RowStrategy, Step, Strategy
+from .strategy import (
+    FunctionStrategy,
+    GramianStrategy,
+    LossStrategy,
+    RowStrategy,
+    Scalarization,
+    SolvedStrategy,
+    Step,
+    Strategy,
+)
 
 __all__ = [
     "Diagnostics",
@@ -19,6 +28,8 @@ __all__ = [
     "PCGrad",
     "Paper",
     "RowStrategy",
+    "Scalarization",
+    "SolvedStrategy",
     "Step",
     "Strategy",
     "StrategyInfo",

@@ -118,7 +118,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             for a task that takes no part. Static weights are the caller's: multiply the losses.
         combine: False only accumulates, for micro-batches and for tasks with batches of their own; the
             last call, or `combine()`, combines what has come together. A loss strategy, whose backward is
-            linear in the losses, fills `.grad` at once.
+            linear in the losses, fills `.grad` at once. For a strategy with `samples` of 2 or 3 each call is
+            one sample.
         scaler: a GradScaler. The strategy sees unscaled losses and gradients; `.grad` stays scaled for
             `scaler.step(optimizer)`, which skips the step when any gradient is not finite.
 
@@ -134,7 +135,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
                 raise ValueError("every loss is None: no task takes part; skip this batch")
             if scaler is None:
                 self._watch.look({self.tasks[task]: loss for task, loss in given.items()}, self._step)
-            self._engine.backward(given, self._parameters(), scaler, self._now())
+            self._engine.backward(given, self._parameters(), scaler, self._now(), last=combine)
         except BaseException:
             self._engine.clear()
             raise

@@ -14,12 +14,41 @@ from typing import Any
 from torch import Tensor
 
 from .hyperparameters import Hyperparameter, hyperparameters_of
-from .strategy import FunctionStrategy, Kind, Strategy
+from .strategy import FunctionStrategy, Kind, RowStrategy, Strategy
 
 # Module names in strategies/, which are the strategies' names. Imported when asked for.
 _NAMES = (
+    "aligned_mtl",
+    "cagrad",
+    "config",
+    "cosmos",
+    "cr_mogm",
+    "db_mtl",
+    "dualproj",
+    "dwa",
+    "excess_mtl",
+    "fairgrad",
+    "famo",
+    "gls",
+    "graddrop",
+    "gradnorm",
+    "gradvac",
+    "imtl",
+    "imtl_g",
+    "imtl_l",
+    "mgda",
+    "moco",
+    "modo",
+    "nash_mtl",
+    "pbi",
+    "pcd",
     "pcgrad",
+    "rgw",
+    "rlw",
+    "sdmgrad",
+    "stch",
     "uncertainty",
+    "upgrad",
     "weighted_sum",
 )
 
@@ -40,15 +69,13 @@ class StrategyInfo:
     """What a strategy is and needs, for tests, documentation and config layers.
 
     scale_equivariant: combine(c·J) = c·combine(J) for every c > 0. permutation_equivariant: the result does
-    not depend on the order of the tasks (for random strategies: not even draw by draw). samples: how many
-    independent samples of each gradient a step needs.
+    not depend on the order of the tasks (for random strategies: not even draw by draw).
     """
 
     strategy: type[Strategy]
     paper: Paper | None = None
     scale_equivariant: bool = False
     permutation_equivariant: bool = False
-    samples: int = 1
 
     @property
     def name(self) -> str:
@@ -63,6 +90,11 @@ class StrategyInfo:
     def needs_tasks(self) -> bool:
         """Whether the tasks must be named when the optimizer is built."""
         return self.strategy.needs_tasks
+
+    @property
+    def samples(self) -> int:
+        """How many independent samples of each task's gradient a step needs."""
+        return self.strategy.samples if issubclass(self.strategy, RowStrategy) else 1
 
     @cached_property
     def hyperparameters(self) -> tuple[Hyperparameter, ...]:

@@ -53,8 +53,8 @@ class TaskRows:
         if task < self._capacity:
             for block in self._blocks:
                 block.put(task, [fresh.pop(p, None) for p in block.parameters], again)
-        _hold(held, fresh)
-        self._arrange(parameters)
+        hold(held, fresh)
+        self.arrange(parameters)
 
     def gramian(self) -> Tensor:
         """(K, K) float64 over the shared parameters, for the K tasks that have gradients."""
@@ -71,40 +71,41 @@ class TaskRows:
         dtype = torch.float64 if any(piece.dtype == torch.float64 for piece in pieces) else torch.float32
         return torch.cat([piece.to(pieces[0].device, dtype) for piece in pieces], dim=1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """float32 if any rows are: the accuracy of what is computed from them."""
+        single = any(block.rows.dtype == torch.float32 for block in self._blocks)
+        return torch.float32 if single else torch.float64
+
     @torch.no_grad()
     def write_weighted(self, weights: Tensor) -> None:
-        """Add Σ_k weights[k]·row_k to `.grad` of shared parameters, and held gradients to the others'."""
+        """Add Σ_k weights[k]·row_k to `.grad` of shared parameters."""
         for block in self._blocks:
             with full_precision(block.rows.device):
                 combined = weighted_rows(block.rows, self.tasks, weights)
             block.write(block.split(combined), self._reached_now(block))
-        self._write_held()
 
     @torch.no_grad()
     def write_vector(self, gradient: Tensor) -> None:
-        """Add a combined gradient (P,), laid out as `jacobian()`, to `.grad`; and the held gradients."""
+        """Add a combined gradient (P,), laid out as `jacobian()`, to `.grad` of shared parameters."""
         pieces = iter(gradient.split([p.numel() for block in self._blocks for p in block.parameters]))
         for block in self._blocks:
             # Copies: a strategy may return a tensor of its own, and `.grad` must not alias it.
             views = [_shaped(next(pieces).to(p.device, block.rows.dtype, copy=True), p) for p in block.parameters]
             block.write(views, self._reached_now(block))
-        self._write_held()
 
     def _reached_now(self, block: _Block) -> list[bool]:
         return [any(block.reached[task][i] for task in self.tasks) for i in range(len(block.parameters))]
 
-    def _write_held(self) -> None:
-        existing, added = [], []
-        for task in self.tasks:
-            for parameter, gradient in self._held[task].items():
-                if parameter.grad is None:
-                    parameter.grad = _copied(parameter, gradient)
-                else:
-                    existing.append(parameter.grad)
-                    added.append(gradient)
-        _add(existing, added)
+    def write_specific(self, weights: Tensor | None = None) -> None:
+        """Add the gradients of parameters that are not shared to their `.grad`, times the tasks' weights."""
+        for position, task in enumerate(self.tasks):
+            held = self._held[task]
+            if weights is not None:
+                held = {p: g * weights[position].to(g.device, g.dtype) for p, g in held.items()}
+            write(held)
 
-    def _arrange(self, parameters: Sequence[Tensor]) -> None:
+    def arrange(self, parameters: Sequence[Tensor]) -> None:
         """Make room for what has become shared, or for more tasks, and move held gradients into it."""
         capacity = max(self._capacity, max(self._held) + 1)
         key = (self._sets.version, capacity, *map(id, parameters))
@@ -129,7 +130,7 @@ class TaskRows:
         self._capacity, self.shared = capacity, set(shared)
         for task in self.tasks:
             kept = {p: g for block in old for p, g in block.take(task).items()}
-            _hold(kept, self._held[task])
+            hold(kept, self._held[task])
             for block in self._blocks:
                 block.put(task, [kept.pop(p, None) for p in block.parameters], again=False)
             self._held[task] = kept
@@ -192,10 +193,23 @@ class _Block:
 
 
 @torch.no_grad()
-def _hold(held: dict[Tensor, Tensor], gradients: Mapping[Tensor, Tensor]) -> None:
+def hold(held: dict[Tensor, Tensor], gradients: Mapping[Tensor, Tensor]) -> None:
     """Add gradients to held ones. Out of place: what autograd returned may be shared with someone."""
     for parameter, gradient in gradients.items():
         held[parameter] = held[parameter] + gradient if parameter in held else gradient
+
+
+@torch.no_grad()
+def write(gradients: Mapping[Tensor, Tensor]) -> None:
+    """Add gradients to the parameters' `.grad`, as a backward would."""
+    existing, added = [], []
+    for parameter, gradient in gradients.items():
+        if parameter.grad is None:
+            parameter.grad = _copied(parameter, gradient)
+        else:
+            existing.append(parameter.grad)
+            added.append(gradient)
+    _add(existing, added)
 
 
 def _add(existing: list[Tensor], added: list[Tensor]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mtlsearch.gradients import LossStrategy, Step, Strategy, get_strategy
+
 JACOBIANS = ("random", "conflicting", "near_opposed", "zero_row", "duplicate_rows", "small")
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -42,6 +44,30 @@ def pcgrad_oracle(rows: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
                 vector -= inner / float(original[j] @ original[j]) * original[j]
         total += vector
     return total
+
+
+def combined(strategy: str | Strategy, rows: Tensor, losses: Tensor | None = None, index: int = 0) -> Tensor:
+    """`combine` of a strategy that may want task names, losses (by default ones) or several samples."""
+    if isinstance(strategy, str):
+        strategy = ready(strategy, len(rows))
+    samples = getattr(strategy, "samples", 1)
+    losses = torch.ones(len(rows), dtype=rows.dtype) if losses is None else losses
+    return strategy.combine(rows if samples == 1 else torch.stack([rows] * samples), Step(index=index, losses=losses))
+
+
+def ready(name: str, tasks: int, **hyperparameters: object) -> Strategy:
+    """A new strategy that knows its tasks, "0", "1", …"""
+    strategy = get_strategy(name, **hyperparameters)
+    strategy.setup([str(task) for task in range(tasks)], torch.zeros(()))
+    return strategy
+
+
+def loss_weights(strategy: Strategy, losses: Tensor, index: int = 0) -> Tensor:
+    """The weights of a loss strategy in step `index`, in which all tasks take part."""
+    assert isinstance(strategy, LossStrategy)
+    tasks = tuple(range(len(losses)))
+    step = Step(index=index, names=tuple(map(str, tasks)), tasks=tasks, losses=losses)
+    return strategy.weigh(losses, step).detach()
 
 
 def relative_error(got: Tensor, expected: Tensor, rows: Tensor, weights: Tensor | None = None) -> float:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 HEAVY = ("ray", "mlflow", "optuna", "timm", "cv2", "scipy", "numba", "pydantic")
 
@@ -52,3 +54,10 @@ def test_example_runs_and_learns() -> None:
     out = run("examples/pcgrad_in_your_project.py")
     losses = [float(word.rstrip(";,")) for word in out.split() if word[0].isdigit()]
     assert len(losses) == 2 and max(losses) < 0.05
+
+
+def test_torchjd_example_runs_and_learns() -> None:
+    pytest.importorskip("torchjd")
+    out = run("examples/torchjd_aggregator.py")
+    losses = [float(word.rstrip(",")) for word in out.split() if word[0].isdigit()]
+    assert len(losses) == 3 and max(losses) < 0.05

@@ -40,10 +40,24 @@ def batch(index: int = 0) -> Tensor:
     return torch.randn(12, 6, generator=torch.Generator().manual_seed(index))
 
 
+def samples_of(optimizer: MultiTaskOptimizer) -> int:
+    return getattr(optimizer.strategy, "samples", 1)
+
+
+def give(
+    optimizer: MultiTaskOptimizer,
+    losses: Callable[[], dict[str, Tensor]],
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """One combination: `losses` evaluated and given as often as the strategy wants samples."""
+    for left in reversed(range(samples_of(optimizer))):
+        optimizer.backward(losses(), combine=left == 0, scaler=scaler)
+
+
 def train(model: TwoHeads, optimizer: MultiTaskOptimizer, steps: range) -> None:
     for index in steps:
         optimizer.zero_grad()
-        optimizer.backward(model.losses(batch(index)))
+        give(optimizer, lambda index=index: model.losses(batch(index)))  # type: ignore[misc]
         optimizer.step()
 
 
@@ -96,7 +110,7 @@ def test_step_is_the_oracle_on_the_trunk_and_plain_on_the_heads() -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 class TestEveryStrategy:
     def test_one_task_is_the_plain_optimizer_bitwise(self, strategy: str) -> None:
-        if strategy == "uncertainty":
+        if strategy in ("uncertainty", "imtl_l"):
             pytest.skip("one task's loss is weighted too: that is what it learns")
         model, optimizer = build(strategy, ("a",))
         train(model, optimizer, range(3))
@@ -107,52 +121,61 @@ class TestEveryStrategy:
             plain.zero_grad()
             reference.losses(batch(index))["a"].backward()
             plain.step()
-        assert all(torch.equal(p, q) for p, q in zip(model.parameters(), reference.parameters()))
+        for p, q in zip(model.parameters(), reference.parameters()):
+            # A third of three samples is rounded; everything else is bitwise.
+            assert torch.equal(p, q) or (samples_of(optimizer) == 3 and torch.allclose(p, q, rtol=1e-5))
 
     def test_unused_parameters_keep_none_and_statistics_update_once(self, strategy: str) -> None:
         model, optimizer = build(strategy)
         train(model, optimizer, range(4))
         assert model.unused.grad is None and torch.equal(model.unused, torch.ones(3))
-        assert int(model.trunk[1].num_batches_tracked) == 4
+        # Once a step and sample.
+        assert int(model.trunk[1].num_batches_tracked) == 4 * samples_of(optimizer)
 
     def test_separate_calls_equal_the_joint_one(self, strategy: str) -> None:
         model, optimizer = build(strategy)
         model.eval()
-        optimizer.backward(model.losses(batch()))
+        give(optimizer, lambda: model.losses(batch()))
         joint = gradients(model)
         twin, other = build(strategy)
         twin.eval()
         for task in TASKS:
-            other.backward({task: twin.losses(batch())[task]}, combine=False)
+            for _ in range(samples_of(other)):
+                other.backward({task: twin.losses(batch())[task]}, combine=False)
         other.combine()
         for name, value in gradients(twin).items():
-            torch.testing.assert_close(value, joint[name], rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(value, joint[name], rtol=2e-5, atol=1e-7)
 
     def test_accumulated_micro_batches_equal_the_batch(self, strategy: str) -> None:
         model, optimizer = build(strategy)
+        if samples_of(optimizer) > 1:
+            pytest.skip("each call is an independent sample, not a micro-batch")
         model.eval()
         model.double()
         whole = batch().double()
+        train_before = copy.deepcopy(optimizer.state_dict())
         optimizer.backward(model.losses(whole))
         joint = gradients(model)
         own = [s.grad.clone() for s in optimizer.strategy.parameters() if s.grad is not None]
         optimizer.zero_grad()
-        optimizer._step = 0  # the same draws again
+        optimizer.load_state_dict(train_before)  # the same draws and the same state again
         for part in whole.chunk(3):
             optimizer.backward({t: loss / 3 for t, loss in model.losses(part).items()}, combine=False)
         optimizer.combine()
         for name, value in gradients(model).items():
-            torch.testing.assert_close(value, joint[name], rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(value, joint[name], rtol=1e-7, atol=1e-10)
+        assert len(own) == (len(TASKS) if optimizer.strategy.parameters() else 0)
         for s, whole_gradient in zip(optimizer.strategy.parameters(), own):
             torch.testing.assert_close(s.grad, whole_gradient)
 
     def test_adds_to_existing_gradients(self, strategy: str) -> None:
         model, optimizer = build(strategy)
         model.eval()
-        optimizer.backward(model.losses(batch()))
+        before = copy.deepcopy(optimizer.state_dict())
+        give(optimizer, lambda: model.losses(batch()))
         once = gradients(model)
-        optimizer._step = 0
-        optimizer.backward(model.losses(batch()))
+        optimizer.load_state_dict(before)
+        give(optimizer, lambda: model.losses(batch()))
         for name, value in gradients(model).items():
             torch.testing.assert_close(value, None if once[name] is None else 2 * once[name])  # type: ignore[operator]
 
@@ -160,10 +183,14 @@ class TestEveryStrategy:
         model, optimizer = build(strategy)
         train(model, optimizer, range(2))
         optimizer.zero_grad()
-        optimizer.backward({**model.losses(batch(3)), "b": None})
+        give(optimizer, lambda: {**model.losses(batch(3)), "b": None})  # type: ignore[dict-item]
         got = gradients(model)
         assert got["heads.b.weight"] is None and optimizer.diagnostics.tasks == ("a", "c")
         assert got["heads.a.weight"] is not None and got["trunk.0.weight"] is not None
+        assert all(value is None or bool(value.isfinite().all()) for value in got.values())
+        optimizer.step()
+        train(model, optimizer, range(4, 6))  # and the others go on when it comes back
+        assert all(bool(p.isfinite().all()) for p in model.parameters())
 
     def test_scaler_at_65536_equals_no_scaler(self, strategy: str) -> None:
         model, optimizer = build(strategy)
@@ -172,7 +199,7 @@ class TestEveryStrategy:
         train(model, optimizer, range(3))
         for index in range(3):
             scaled.zero_grad()
-            scaled.backward(twin.losses(batch(index)), scaler=scaler)
+            give(scaled, lambda index=index: twin.losses(batch(index)), scaler)  # type: ignore[misc]
             scaler.step(scaled)
             scaler.update()
         assert scaler.get_scale() == 65536
@@ -180,14 +207,24 @@ class TestEveryStrategy:
             torch.testing.assert_close(scaled.diagnostics.gramian, optimizer.diagnostics.gramian)
         for p, q in zip(model.parameters(), twin.parameters()):
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+        for p, q in zip(optimizer.strategy.parameters(), scaled.strategy.parameters()):
+            torch.testing.assert_close(p, q)
 
     def test_scaler_skips_a_step_that_overflows(self, strategy: str) -> None:
         model, optimizer = build(strategy)
         scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
-        before = copy.deepcopy(model.state_dict())
-        losses = model.losses(batch())
-        losses["a"] = losses["a"] * 1e38
-        optimizer.backward(losses, scaler=scaler)
+        before, state = copy.deepcopy(model.state_dict()), repr(optimizer.strategy.state_dict())
+
+        # These two divide by the loss, so that a finite one overflows nothing.
+        factor = torch.inf if strategy in ("famo", "gls") else 1e38
+
+        def losses() -> dict[str, Tensor]:
+            found = model.losses(batch())
+            return {**found, "a": found["a"] * factor}
+
+        give(optimizer, losses, scaler)
+        if kind_of(strategy) != "loss" or factor == torch.inf:  # finite losses are for DWA to remember
+            assert repr(optimizer.strategy.state_dict()) == state
         scaler.step(optimizer)
         scaler.update()
         assert scaler.get_scale() == 32768
@@ -220,15 +257,16 @@ class TestEveryStrategy:
 
     def test_bfloat16_autocast(self, strategy: str) -> None:
         model, optimizer = build(strategy)
-        optimizer.backward(model.losses(batch()))
+        give(optimizer, lambda: model.losses(batch()))
         exact = flat_trunk(model, gradients(model))
         model, optimizer = build(strategy)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            losses = model.losses(batch())
-            optimizer.backward(losses)  # inside autocast, where matrix products would lose their digits
+            # inside autocast, where matrix products would lose their digits
+            give(optimizer, lambda: model.losses(batch()))
         rough = flat_trunk(model, gradients(model))
         assert rough.dtype == torch.float32
-        assert float((rough - exact).norm() / exact.norm()) < 0.1
+        # GradDrop decides by signs, so gradients near zero change sides.
+        assert float((rough - exact).norm() / exact.norm()) < (0.3 if strategy == "graddrop" else 0.1)
 
     def test_leaves_the_global_generator_alone(self, strategy: str) -> None:
         model, optimizer = build(strategy)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..hyperparameters import hyperparameter
+from ..learned import LearnedScalars
 from ..registry import Paper, StrategyInfo
 from ..strategy import LossStrategy, Step
 
 
 @dataclass(eq=False)
-class Uncertainty(LossStrategy):
+class Uncertainty(LearnedScalars, LossStrategy):
     """Σ_t ½·exp(−s_t)·L_t + ½·s_t with a learned log-variance s_t = log σ_t² for each task.
 
     Kendall et al. 2018, equation 7 (Gaussian likelihood): L_t / 2σ_t² + log σ_t, written in s_t, which cannot
@@ -28,7 +29,6 @@ class Uncertainty(LossStrategy):
     """
 
     name: ClassVar[str] = "uncertainty"
-    needs_tasks: ClassVar[bool] = True
     initial_log_variance: float = hyperparameter(
         0.0,
         ge=-10,
@@ -37,48 +37,19 @@ class Uncertainty(LossStrategy):
         description="s_t before training, the same for each task",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._names: list[str] = []
-        # A scalar each, not one vector: a task that is absent from a step must have no gradient at all, or
-        # momentum would move it.
-        self._log_variances: list[nn.Parameter] = []
-
-    def setup(self, tasks: Sequence[str], like: Tensor) -> None:
-        if self._names:
-            raise ValueError(
-                "this uncertainty strategy already belongs to an optimizer; build a new one with "
-                "get_strategy('uncertainty')"
-            )
-        self._names = list(tasks)
-        self._log_variances = [
-            nn.Parameter(torch.full((), float(self.initial_log_variance), device=like.device)) for _ in tasks
-        ]
-
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self._log_variances)
+    def initial(self) -> float:
+        return self.initial_log_variance
 
     @property
     def log_variances(self) -> dict[str, float]:
         """The current s_t by task name."""
-        return {name: float(s.detach()) for name, s in zip(self._names, self._log_variances)}
+        return self.learned
 
     def weigh(self, losses: Tensor, step: Step) -> Tensor:
-        return 0.5 * torch.exp(-torch.stack([self._log_variances[task] for task in step.tasks]))
+        return 0.5 * torch.exp(-self.scalars(step.tasks))
 
     def penalty(self, tasks: Sequence[int]) -> Tensor | None:
-        return 0.5 * torch.stack([self._log_variances[task] for task in tasks]).sum() if tasks else None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"log_variances": [s.detach().clone() for s in self._log_variances]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        saved = state.get("log_variances", [])
-        if len(saved) != len(self._log_variances):
-            raise ValueError(f"{len(saved)} log-variances saved for {len(self._log_variances)} tasks")
-        with torch.no_grad():
-            for s, value in zip(self._log_variances, saved):
-                s.copy_(value)
+        return 0.5 * self.scalars(tasks).sum() if tasks else None
 
 
 INFO = StrategyInfo(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..gramian import weighted_rows
 from ..hyperparameters import hyperparameter
-from ..registry import StrategyInfo, unknown_name
-from ..strategy import LossStrategy, Step, _checked
+from ..per_task import check_per_task, per_task
+from ..registry import StrategyInfo
+from ..strategy import LossStrategy, Step, checked, completed
 
 
 @dataclass(eq=False)
@@ -29,39 +30,16 @@ class WeightedSum(LossStrategy):
     )
 
     def setup(self, tasks: Sequence[str], like: Tensor) -> None:
-        if isinstance(self.weights, Mapping):
-            for name in self.weights:
-                if name not in tasks:
-                    raise ValueError(unknown_name("task in weights:", name, tasks))
-        elif self.weights is not None and len(self.weights) != len(tasks):
-            raise ValueError(
-                f"weights must hold one number for each of the {len(tasks)} tasks ({', '.join(tasks)}), "
-                f"but got {self.weights!r}"
-            )
+        check_per_task("weights", self.weights, tasks)
 
     def weigh(self, losses: Tensor, step: Step) -> Tensor:
-        return losses.new_tensor([self._weight(task, step) for task in step.tasks])
+        return losses.new_tensor(per_task("weights", self.weights, step, 1.0))
 
     def combine(self, jacobian: Tensor, step: Step | None = None) -> Tensor:
-        jacobian = _checked(jacobian)
-        tasks = tuple(range(len(jacobian)))
-        weights = [self._weight(task, step or Step(tasks=tasks)) for task in tasks]
-        return weighted_rows(jacobian, tasks, torch.tensor(weights, dtype=torch.float64))
-
-    def _weight(self, task: int, step: Step) -> float:
-        if self.weights is None:
-            return 1.0
-        if isinstance(self.weights, Mapping):
-            if not step.names:
-                raise ValueError("weights are given by name, but the tasks have none here; give a sequence of numbers")
-            if step.names[task] not in self.weights:
-                raise ValueError(
-                    f"weights must name every task, but got {dict(self.weights)!r} without {step.names[task]!r}"
-                )
-            return float(self.weights[step.names[task]])
-        if task >= len(self.weights):
-            raise ValueError(f"weights must hold one number for each task, but got {self.weights!r} for task {task}")
-        return float(self.weights[task])
+        jacobian = checked(jacobian)
+        step = completed(step, jacobian)
+        weights = torch.tensor(per_task("weights", self.weights, step, 1.0), dtype=torch.float64)
+        return weighted_rows(jacobian, range(len(jacobian)), weights)
 
 
 INFO = StrategyInfo(strategy=WeightedSum, scale_equivariant=True, permutation_equivariant=False)
