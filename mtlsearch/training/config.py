@@ -66,6 +66,16 @@ class RunConfig(Section):
     schedule: ScheduleConfig
     training: TrainingConfig
 
+    @model_validator(mode="after")
+    def _as_many_samples_as_the_strategy_needs(self) -> RunConfig:
+        needed = strategy_info(self.strategy.name).samples
+        if self.training.accumulate < needed:
+            raise ValueError(
+                f"strategy {self.strategy.name!r} needs {needed} independent samples a step, each a micro-batch: "
+                f"training.accumulate must be at least {needed}, got {self.training.accumulate}"
+            )
+        return self
+
     def tree(self) -> dict[str, Any]:
         """The complete configuration as plain types, every default written out."""
         return self.model_dump(mode="json")

@@ -45,6 +45,7 @@ def test_the_published_numbers_of_kim_2023() -> None:
             ["strategy", "unknown strategy 'pcgrd'", "did you mean 'pcgrad'", "weighted_sum"],
         ),
         ("strategy={name: pcgrad, c: 1}", ["strategy", "pcgrad", "'c'"]),
+        ("strategy.name=modo", ["'modo' needs 2 independent samples", "training.accumulate must be at least 2"]),
         ("optimizer.lr=-1", ["optimizer.lr", "greater than 0", "-1"]),
         ("optimizer.name=sdg", ["optimizer.name", "'sdg'", "did you mean 'sgd'"]),
         ("schedule.name=cosin", ["schedule.name", "did you mean 'cosine'"]),

@@ -71,7 +71,7 @@ class PCD(SolvedStrategy):
 INFO = StrategyInfo(
     strategy=PCD,
     paper=Paper(
-        authors="as listed on arXiv",
+        authors="see arXiv",
         year=2026,
         title=(
             "Not All Objectives Are Born Equal: Priority-Constrained Descent for Hierarchical "
