@@ -77,8 +77,8 @@ def screen() -> Console:
     """The console of a command: as wide as the terminal, and wide enough for a table where there is none."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(markup=False, highlight=False, width=width)  # names of folders and reasons are no markup
 
 
 def python() -> str:
@@ -86,6 +86,13 @@ def python() -> str:
     found = shutil.which("python")
     same = found is not None and Path(found).absolute() == Path(sys.executable).absolute()
     return "python" if same else shlex.quote(sys.executable)
+
+
+def browse(tracking_uri: str) -> str:
+    """How to look at the runs of a store."""
+    if not tracking_uri.startswith("sqlite:"):
+        return f"open {tracking_uri} in a browser"
+    return f"{python()} -m mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
 
 
 def command(name: str, *arguments: object) -> str:

@@ -40,12 +40,12 @@ def main(
     epochs = record.config["training"]["epochs"]
 
     def report(row: dict[str, float]) -> None:
-        console.print(epoch_line(row, epochs), highlight=False, soft_wrap=True)
+        console.print(epoch_line(row, epochs), soft_wrap=True)
 
     with progressing(console, "preparing data") as progress:
         outcome = reproduce(record, set_, report=report, progress=progress)
     for line in outcome.lines():
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if not outcome.identical:
         raise Exit(1)
 

@@ -36,19 +36,23 @@ def main(
     from mtlsearch.tracking import Tracker, resolve_uri
     from mtlsearch.tracking.names import environment_tags
     from mtlsearch.training import TrainingDiverged, load_run_config, run_training
+    from mtlsearch.training.folders import new_folder
     from mtlsearch.training.progress import epoch_line, progressing
 
     console = _command.screen()
     run_config = load_run_config(config, set_)
-    folder = output or Path("results") / f"train-{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True, exist_ok=True)
     uri = resolve_uri(tracking_uri)
     tracker = Tracker(uri, console.print)
+    if output is None:
+        folder = new_folder(Path("results"), f"train-{Path(config).stem}-{datetime.now():%Y%m%d-%H%M%S}")
+    else:
+        folder = output
+        folder.mkdir(parents=True, exist_ok=True)
     tracked = tracker.start_run(folder.name, {"kind": "training", "seed": run_config.seed})
     tracked.log_parameters(run_config.tree())
 
     def report(row: dict[str, float]) -> None:
-        console.print(epoch_line(row, run_config.training.epochs), highlight=False, soft_wrap=True)
+        console.print(epoch_line(row, run_config.training.epochs), soft_wrap=True)
         tracked.log_row(row, step=int(row["epoch"]))
 
     status = "FAILED"
@@ -63,21 +67,21 @@ def main(
             tracked.log_file(folder / name)
         status = "FINISHED"
     except TrainingDiverged as failure:
-        console.print(f"\ntraining stopped: {failure}", soft_wrap=True, highlight=False)
+        console.print(f"\ntraining stopped: {failure}", soft_wrap=True)
         raise Exit(1) from None
     finally:
         tracked.end(status)
-        tracker.close()
+        lost = tracker.close()
+        if lost:
+            console.print(f"tracker: {lost} entries could not be written; {folder} holds them all")
     trivial = run.problem.trivial_metrics("val")
     console.print(f"\nbest epoch {int(run.result.best['epoch'])}; predicting a constant in brackets:")
     for metric, value in run.result.best.items():
         if metric.startswith("val/"):
-            console.print(
-                f"  {metric:<16} {value:8.3f}  ({trivial.get(metric[4:], float('nan')):.3f})", highlight=False
-            )
-    console.print(f"\nEverything is in {folder.absolute()}. Next:", soft_wrap=True, highlight=False)
+            console.print(f"  {metric:<16} {value:8.3f}  ({trivial.get(metric[4:], float('nan')):.3f})")
+    console.print(f"\nEverything is in {folder.absolute()}. Next:", soft_wrap=True)
     checkpoint = folder.absolute() / "best.safetensors"
-    console.print(f"  {_command.command('evaluate', checkpoint)}", soft_wrap=True, highlight=False)
+    console.print(f"  {_command.command('evaluate', checkpoint)}", soft_wrap=True)
     console.print(
         f"  {_command.command('reproduce', folder.absolute() / 'record.yaml')}",
         soft_wrap=True,

@@ -39,7 +39,7 @@ def main(
     import os
 
     from mtlsearch.search import load_plan, run_search
-    from mtlsearch.tracking import browse_command, resolve_uri
+    from mtlsearch.tracking import resolve_uri
 
     search: dict[str, object] = {}
     if num_samples is not None:
@@ -51,7 +51,7 @@ def main(
     console = _command.screen()
     uri = resolve_uri(tracking_uri)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    console.print(f"ray:     {address}", highlight=False, soft_wrap=True)
+    console.print(f"ray:     {address}", soft_wrap=True)
     outcome = run_search(
         load_plan(space, set_, search),
         results=results,
@@ -64,19 +64,19 @@ def main(
     )
     folder = outcome.study.folder.absolute()
     if outcome.interrupted:
-        console.print(f"\nInterrupted. What had finished is kept in {folder}", soft_wrap=True, highlight=False)
+        console.print(f"\nInterrupted. What had finished is kept in {folder}", soft_wrap=True)
         raise Exit(130)
     if outcome.winner is None:
         failures = [trial.reason for trial in outcome.study.trials.values() if trial.status == "failed"]
         console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
         raise Exit(1)
-    console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True, highlight=False)
+    console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True)
     for what, line in (
-        ("browse the runs", f"{_command.python()} -m {browse_command(uri)}"),
+        ("browse the runs", _command.browse(uri)),
         ("repeat the winner", _command.command("reproduce", folder / "best.yaml")),
         ("score its weights", _command.command("evaluate", folder / "winner.safetensors")),
     ):
-        console.print(f"  {what + ':':<18} {line}", soft_wrap=True, highlight=False)
+        console.print(f"  {what + ':':<18} {line}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def check_backbone(name: str) -> str:
     Raises:
         ValueError: with the nearest names.
     """
-    if timm.is_model(name.split(".")[0]):
+    architecture, _, tag = name.partition(".")
+    if timm.is_model(architecture) and (not tag or name in timm.list_pretrained(f"{architecture}.*")):
         return name
     near = difflib.get_close_matches(name, timm.list_models(), n=3)
     hint = f"; did you mean {' or '.join(repr(word) for word in near)}?" if near else ""
@@ -47,8 +48,15 @@ class Backbone(nn.Module):
             ) from error
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
-            features = self.forward(torch.zeros(1, 3, image_size, image_size))
+        try:
+            with torch.no_grad():
+                features = self.forward(torch.zeros(1, 3, image_size, image_size))
+        except (AssertionError, RuntimeError, AttributeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"model.backbone: {name!r} does not take images of {image_size}×{image_size} pixels ({reason}); choose "
+                "another data.image_size or a convolutional backbone"
+            ) from None
         self.model.train(training)
         if features.ndim != 4:
             raise InputError(

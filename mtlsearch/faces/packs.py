@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import zipfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ from platformdirs import user_cache_dir
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.synthetic import GENERATOR_VERSION, LABELS, SPLITS, SyntheticRecipe, render_sample
+from mtlsearch.training.environment import available_cpus
+from mtlsearch.training.problem import Progress
 
 FORMAT_VERSION = 1
 CACHE_VARIABLE = "MTLSEARCH_CACHE"
 _CHUNK = 32  # images a task: small enough for a smooth progress bar, large enough to hide its cost
 _MANIFEST_LIMIT = 1 << 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,11 @@ class Pack:
             raise InputError(f"{self.folder} has no split {name!r} (it has: {', '.join(self.counts)})")
         if name not in self._splits:
             images = np.load(self.folder / f"{name}.images.npy", mmap_mode="r", allow_pickle=False)
-            with np.load(self.folder / f"{name}.labels.npz", allow_pickle=False) as stored:
-                labels = {key: stored[key] for key in stored.files}
+            try:
+                with np.load(self.folder / f"{name}.labels.npz", allow_pickle=False) as stored:
+                    labels = {key: stored[key] for key in stored.files}
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise _damaged(self.folder, f"{name}.labels.npz", f"not a readable .npz file ({error})") from error
             for key, array in labels.items():
                 if len(array) != len(images):
                     raise _damaged(self.folder, f"{name}.labels.npz", f"{key} has {len(array)} rows, not {len(images)}")
@@ -182,11 +185,6 @@ def pack_folder(recipe: SyntheticRecipe, root: str | Path | None = None) -> Path
     """The folder of a recipe's pack, whether it exists or not."""
     base = Path(root) if root is not None else default_root()
     return base / f"faces-{recipe.image_size}px-{recipe.digest()}"
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ensure_pack(
@@ -283,7 +281,7 @@ def _render(recipe: SyntheticRecipe, folder: Path, progress: Progress | None, wo
                 pool.shutdown(wait=True, cancel_futures=True)
             if isinstance(images, np.memmap):
                 images.flush()
-            np.savez(label_file, allow_pickle=False, **labels)
+            np.savez(label_file, **labels)  # type: ignore[arg-type]  # newer stubs know allow_pickle
             manifest["splits"][split] = {
                 "count": count,
                 "files": {

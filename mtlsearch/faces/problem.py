@@ -42,7 +42,7 @@ class FaceProblem:
     @classmethod
     def config_class(cls, tree: Mapping[str, Any]) -> type[RunConfig]:
         name = tree.get("system", "morphable")
-        if name not in SYSTEMS:
+        if not isinstance(name, str) or name not in SYSTEMS:
             raise InputError(unknown_name("system", name, SYSTEMS))
         return SYSTEMS[name].Config
 

@@ -7,7 +7,7 @@ that differences are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from mtlsearch.search.study import Study, TrialState
-from mtlsearch.search.winner import better_baseline
+from mtlsearch.search.winner import rank
 from mtlsearch.training.seeding import derive_seed
 
 #: below this many seeds values are printed and nothing is claimed
@@ -36,7 +36,14 @@ class Confirmed:
 
     name: str
     baseline: bool
+    trial: TrialState
+    """of the search"""
     runs: tuple[TrialState, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run came to its end."""
+        return bool(self.runs) and all(run.status == "finished" for run in self.runs)
 
     def values(self, metric: str, split: str = "val") -> list[float]:
         """One figure per run: best epoch's on validation, its weights' on test. NaN for a run that failed."""
@@ -74,21 +81,22 @@ def collect(study: Study, candidates: Sequence[Candidate]) -> list[Confirmed]:
         Confirmed(
             candidate.name,
             bool(candidate.trial.label),
+            candidate.trial,
             tuple(run for run in runs if run.label == candidate.name),
         )
         for candidate in candidates
     ]
 
 
-def reference(confirmed: Sequence[Confirmed], objectives: dict[str, str]) -> Confirmed | None:
-    """The better of the confirmed baselines, by their validation means."""
+def ranking(confirmed: Sequence[Confirmed], objectives: Mapping[str, str]) -> tuple[list[Confirmed], str]:
+    """The confirmed from best to worst by their validation means, and the rule; one with a failed run takes no part."""
     figures = {
         position: {name: one.mean(name.removeprefix("val/")) for name in objectives}
         for position, one in enumerate(confirmed)
-        if one.baseline
+        if one.complete
     }
-    best = better_baseline(figures, objectives)
-    return None if best is None else confirmed[best]
+    order, rule = rank(figures, [position for position in figures if confirmed[position].baseline], objectives)
+    return [confirmed[position] for position in order], rule
 
 
 def paired_difference(one: Confirmed, other: Confirmed, metric: str, split: str) -> np.ndarray:
@@ -97,10 +105,10 @@ def paired_difference(one: Confirmed, other: Confirmed, metric: str, split: str)
 
 
 def interval(differences: np.ndarray) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the mean difference; None with too few seeds to claim anything."""
+    """95 % interval of the mean difference over seeds, by Student's t; None with too few seeds to claim anything."""
     if len(differences) < ENOUGH_SEEDS or not np.isfinite(differences).all():
         return None
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
-    result = stats.bootstrap((differences,), np.mean, method="BCa", rng=np.random.default_rng(0))
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    bounds = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    return float(bounds.low), float(bounds.high)

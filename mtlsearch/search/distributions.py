@@ -12,8 +12,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.training.merge import DISTRIBUTIONS
 
-_OPTIONS = ("choice", "grid")
-
 
 @dataclass(frozen=True)
 class Range:
@@ -40,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Options:
-    """A `choice` or `grid` at one key: labels, and the sub-tree or value that each stands for."""
+    """A `choice` at one key: labels, and the sub-tree or value that each stands for."""
 
     key: str
     labels: tuple[str, ...]
@@ -68,7 +66,9 @@ def parse_distribution(key: str, node: Any) -> Range | Options | None:
     if not (isinstance(node, Mapping) and len(node) == 1):
         return None
     name, arguments = next(iter(node.items()))
-    if name in _OPTIONS:
+    if name == "grid":
+        raise InputError(f"space: {key}: grid needs a grid sampler, which this version does not have; use choice")
+    if name == "choice":
         return _parse_options(key, name, arguments)
     if name in DISTRIBUTIONS:
         return _parse_range(key, name, arguments)

@@ -37,7 +37,7 @@ def read_journal(path: Path) -> Iterator[Event]:
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.parent} holds no readable study: {error}") from None
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was never finished
         try:

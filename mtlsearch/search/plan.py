@@ -14,7 +14,7 @@ from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Point, Space
 from mtlsearch.training.config import RunConfig
-from mtlsearch.training.merge import Tree, contains_distribution, merge
+from mtlsearch.training.merge import VARIANT_KEYS, Tree, contains_distribution, is_distribution, merge
 from mtlsearch.training.problem import find_problem
 from mtlsearch.training.recipes import apply_overrides, parse_run_config, recipe_tree
 from mtlsearch.training.schema import validate
@@ -39,7 +39,7 @@ class SearchPlan:
     settings: SearchSettings
     baselines: tuple[Baseline, ...]
     document: Tree
-    """the space file as it was read, overrides included"""
+    """a space file that says the same and needs no other file but its baselines'"""
 
     def config_of(self, tree: Mapping[str, Any]) -> RunConfig:
         """The run config of a tree that the space resolved to."""
@@ -82,8 +82,10 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
         if not isinstance(document.get(key), Mapping):
             raise InputError(f"{path}: the mapping {key!r} is required, got {document.get(key)!r}")
     overrides = list(overrides)
+    for override in overrides:
+        _refuse_reaching_into_a_choice(document["space"], override)
     changes = apply_overrides(document["space"], overrides)
-    base = recipe_tree(document["base"], relative_to=path.parent) if "base" in document else {}
+    base = recipe_tree(document["base"], relative_to=path.parent) if document.get("base") is not None else {}
     settings = validate(SearchSettings, merge(document["search"], search or {}), f"{path.name}: search")
     space = Space(base, changes)
     _check_every_option(space, path.name)
@@ -91,7 +93,12 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
     # an override that is a distribution widens the space; a baseline keeps its own value there
     fixed = [override for override in overrides if not contains_distribution(apply_overrides({}, [override]))]
     baselines = tuple(_baseline(space, name, path, fixed) for name in settings.start_with)
-    document = {"base": document.get("base"), "space": changes, "search": settings.model_dump(mode="json")}
+    names = [baseline.name for baseline in baselines]
+    if len(set(names)) != len(names):
+        raise InputError(
+            f"{path.name}: search.start_with: two baselines would both be called one of {', '.join(names)}"
+        )
+    document = {"space": merge(base, changes), "search": settings.model_dump(mode="json")}
     return SearchPlan(path.stem, space, settings, baselines, document)
 
 
@@ -103,6 +110,20 @@ def _find(name_or_path: str) -> Path:
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(unknown_name("search space", name_or_path, shipped) + " or the path of a .yaml file")
     return path
+
+
+def _refuse_reaching_into_a_choice(space: Mapping[str, Any], override: str) -> None:
+    """`--set optimizer.lr=…` where optimizer is a choice would say nothing of which option is meant."""
+    *parents, leaf = override.partition("=")[0].split(".")
+    node: Any = space
+    for position, key in enumerate(parents):
+        node = node.get(key) if isinstance(node, Mapping) else None
+        if is_distribution(node) and not (position == len(parents) - 1 and leaf in VARIANT_KEYS):
+            where = ".".join(parents[: position + 1])
+            raise InputError(
+                f"--set {override}: {where} is a choice of this space; set it whole, for example "
+                f"--set '{where}={{name: …, {leaf}: …}}'"
+            )
 
 
 def _check_every_option(space: Space, source: str) -> None:

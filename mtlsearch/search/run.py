@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import tempfile
 import warnings
@@ -26,17 +27,18 @@ from mtlsearch.search.searcher import QueueSearcher, StudySearcher
 from mtlsearch.search.study import Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
-from mtlsearch.search.winner import RULE, candidates
+from mtlsearch.search.winner import candidates
 from mtlsearch.tracking import Tracker
 from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
-from mtlsearch.training.record import RECORD
+from mtlsearch.training.record import BEST_RECORD, RECORD
+from mtlsearch.training.yaml_files import write_text
 
-BEST_RECORD = "best.yaml"
 WINNER = "winner.safetensors"
-#: room that a study's checkpoints and records may need, and a little more
+CONFIRMATION = "confirmation.csv"
+#: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6
 
 
@@ -66,30 +68,32 @@ def run_search(
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
     """
-    console = console or Console()
+    console = console or Console(markup=False, highlight=False)
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
     _check_results(results)
-    tracker = Tracker(tracking_uri, lambda text: console.print(text, highlight=False))
-    console.print(f"tracker: {tracking_uri}", highlight=False, soft_wrap=True)
-    problem = _prepare(plan, console)
-    study = Study.create(results, plan, name)
-    console.print(f"results: {study.folder.absolute()}", highlight=False, soft_wrap=True)
-    tracked = TrackedStudy(tracker, study)
-    console.print(
-        f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each",
-        highlight=False,
-    )
+    tracker = Tracker(tracking_uri, lambda text: console.print(text))
+    console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     # Ray's own state is of no use after the study: the journal is the record
     scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), running_ray(resources, address):
             warnings.filterwarnings("ignore", module=r"ray\..*")
-            with running_ray(resources, address):
-                search = _Search(plan, study, tracked, Inline(resources, scratch), console)
-                outcome = search.run(problem)
+            problem = _prepare(plan, console)
+            study = Study.create(results, plan, name)
+            console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
+            console.print(
+                f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
+            )
+            tracked = TrackedStudy(tracker, study)
+            try:
+                outcome = _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
+            except BaseException:
+                tracked.parent.end("FAILED")
+                raise
+            finally:
+                study.close()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        study.close()
         lost = tracker.close()
         if lost:
             console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
@@ -102,13 +106,8 @@ class _Search:
     def __init__(
         self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Inline, console: Console
     ) -> None:
-        self.plan, self.study, self.tracked, self.executor, self.console = (
-            plan,
-            study,
-            tracked,
-            executor,
-            console,
-        )
+        self.plan, self.study, self.tracked = plan, study, tracked
+        self.executor, self.console = executor, console
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
@@ -117,16 +116,18 @@ class _Search:
             self.tracked.finish(None, interrupted=not whole)
             return SearchOutcome(self.study, None, (), not whole)
         winner = ranked[0]
-        self._keep(ranked)
-        confirmed: tuple[confirm.Confirmed, ...] = ()
+        self._keep(winner, ranked)
+        confirmed: list[confirm.Confirmed] = []
         if whole and self.plan.settings.confirm.seeds:
             chosen = confirm.choose(self.study, ranked)
             whole = self._confirm(chosen)
-            confirmed = tuple(confirm.collect(self.study, chosen))
+            confirmed, rule = confirm.ranking(confirm.collect(self.study, chosen), self.plan.settings.objectives)
         if whole and confirmed:
-            self._report(confirmed, problem)
+            winner = confirmed[0].trial
+            self._keep(winner, ranked)
+            self._report(confirmed, rule, problem)
         self.tracked.finish(winner, interrupted=not whole)
-        return SearchOutcome(self.study, winner, confirmed, not whole)
+        return SearchOutcome(self.study, winner, tuple(confirmed), not whole)
 
     def _sample(self) -> bool:
         settings = self.plan.settings
@@ -159,7 +160,7 @@ class _Search:
             config=trial.config,
             directory=str(self.study.trial_folder(trial.number).absolute()),
             threads=self.executor.resources.cpus,
-            objective=self.plan.settings.first_objective,
+            objectives=dict(self.plan.settings.objectives),
             score_test=score_test,
             exempt=exempt,
         )
@@ -168,30 +169,33 @@ class _Search:
     def _table(self) -> tables.TrialTable:
         return tables.TrialTable(self.console, self.plan, self.study.trials)
 
-    def _keep(self, ranked: Sequence[TrialState]) -> None:
-        """The winner's record and weights beside the leaderboard; weights of trials that nobody needs go."""
-        winner = ranked[0]
+    def _keep(self, winner: TrialState, ranked: Sequence[TrialState]) -> None:
+        """The winner's record and weights beside the leaderboard; weights that nobody needs any more go."""
         folder = self.study.trial_folder(winner.number)
-        shutil.copyfile(folder / RECORD, self.study.folder / BEST_RECORD)
-        shutil.copyfile(folder / BEST, self.study.folder / WINNER)
-        kept = {trial.number for trial in ranked[: max(3, self.plan.settings.confirm.top)]}
-        for trial in self.study.of_phase("search"):
-            if trial.number not in kept and not trial.label:
+        for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
+            temporary = self.study.folder / f".{kept}"
+            shutil.copyfile(folder / name, temporary)
+            os.replace(temporary, self.study.folder / kept)
+        needed = {trial.number for trial in ranked[: max(3, self.plan.settings.confirm.top)]} | {winner.number}
+        for trial in self.study.trials.values():
+            if trial.number not in needed and not (trial.phase == "search" and trial.label):
                 (self.study.trial_folder(trial.number) / BEST).unlink(missing_ok=True)
 
-    def _report(self, confirmed: tuple[confirm.Confirmed, ...], problem: Problem) -> None:
+    def _report(self, confirmed: Sequence[confirm.Confirmed], rule: str, problem: Problem) -> None:
         trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}
-        (self.study.folder / "confirmation.csv").write_text(confirmation_csv(confirmed, trivial))
+        write_text(self.study.folder / CONFIRMATION, confirmation_csv(confirmed, trivial))
         print_ = self.console.print
         print_()
         print_(tables.trial_table(self.plan, self.study.of_phase("search"), title="Trials of the search"))
         print_()
         print_(tables.confirmation_table(self.plan, confirmed, trivial))
-        print_(f"\nWinner of the search: {confirmed[0].name}, by {RULE}.", highlight=False)
-        better = confirm.reference(confirmed, dict(self.plan.settings.objectives))
-        if better is not None and better is not confirmed[0]:
-            for line in tables.verdict_lines(self.plan, confirmed[0], better):
-                print_(f"  {line}", highlight=False, soft_wrap=True)
+        winner = confirmed[0]
+        print_(f"\nWinner: {winner.name}, by the means over the fresh seeds: {rule}.", soft_wrap=True)
+        for other in confirmed[1:]:
+            if other.baseline:
+                for line in tables.difference_lines(self.plan, winner, other):
+                    print_(f"  {line}", soft_wrap=True)
+        print_(f"  {tables.certainty(len(winner.runs))}", soft_wrap=True)
 
 
 def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[str, Mapping[str, float]]) -> str:
@@ -210,7 +214,7 @@ def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[st
 
 
 def _prepare(plan: SearchPlan, console: Console) -> Problem:
-    """The data of every data set that the space can ask for, made ready before trials start."""
+    """Makes ready the data sets of the space's options before trials start; a range over data is left to its trials."""
     prepared: dict[str, Problem] = {}
     for tree in plan.probe_trees():
         config = parse_run_config(tree, plan.name)

@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from mtlsearch.errors import InputError
 from mtlsearch.search.journal import Event, Journal, read_journal
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
+from mtlsearch.training.folders import new_folder
 from mtlsearch.training.loop import Row
 from mtlsearch.training.merge import flatten
 from mtlsearch.training.yaml_files import dump_yaml, write_text
@@ -78,7 +78,8 @@ class Study:
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
         """
-        folder = _make_folder(results, name or f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", exact=name is not None)
+        folder = new_folder(results, f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", name)
+        (folder / "trials").mkdir()
         write_text(folder / "space.yaml", dump_yaml(plan.document))
         study = cls(folder, plan)
         study._journal.append({"event": "study", "name": folder.name, "space": plan.digest, "time": time.time()})
@@ -179,21 +180,3 @@ def leaderboard(trials: list[TrialState], plan: SearchPlan) -> str:
         progress = rank, trial.number, trial.label, trial.status, len(trial.history), trial.best_epoch
         writer.writerow([*progress, *figures, *axes, trial.reason])
     return text.getvalue()
-
-
-def _make_folder(results: Path, name: str, exact: bool) -> Path:
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, 1000):
-            folder = results / (name if attempt == 1 else f"{name}-{attempt}")
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                if exact:
-                    raise InputError(f"{folder} is there already; give the study another --name") from None
-                continue
-            (folder / "trials").mkdir()
-            return folder
-    except OSError as error:
-        raise InputError(f"results folder {results} cannot be written ({error.strerror}); give --results") from None
-    raise InputError(f"{results} holds a thousand studies named {name}; give --name")

@@ -106,26 +106,30 @@ def confirmation_table(
     return table
 
 
-def verdict_lines(plan: SearchPlan, winner: Confirmed, better: Confirmed) -> list[str]:
-    """What the confirmation says of the winner against the better baseline, and how sure that is."""
+def difference_lines(plan: SearchPlan, winner: Confirmed, other: Confirmed) -> list[str]:
+    """The winner against another, paired by seed, one line per objective and split."""
     lines = []
     for name in plan.settings.objectives:
         metric = name.removeprefix("val/")
         for split in ("val", "test"):
-            difference = paired_difference(winner, better, metric, split)
+            difference = paired_difference(winner, other, metric, split)
             bounds = interval(difference)
             each = ", ".join(f"{value:+.3f}" for value in difference)
-            words = f"{split}/{metric}: {winner.name} − {better.name} = {difference.mean():+.3f} (by seed: {each})"
+            words = f"{split}/{metric}: {winner.name} − {other.name} = {difference.mean():+.3f} (by seed: {each})"
             if bounds is not None:
                 tied = ", tied" if bounds[0] <= 0 <= bounds[1] else ""
-                words += f", 95 % interval [{bounds[0]:+.3f}, {bounds[1]:+.3f}]{tied}"
+                words += f", 95 % interval over seeds [{bounds[0]:+.3f}, {bounds[1]:+.3f}]{tied}"
             lines.append(words)
-    seeds = len(winner.runs)
+    return lines
+
+
+def certainty(seeds: int) -> str:
+    """How much so many seeds can say."""
     if seeds < ENOUGH_SEEDS:
-        lines.append(
+        return (
             f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
         )
-    return lines
+    return f"intervals are over {seeds} training seeds; the images of the splits are the same for all"
 
 
 def _number(value: float) -> str:

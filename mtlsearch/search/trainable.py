@@ -11,6 +11,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.training import environment
 from mtlsearch.training.checkpoint import BEST, load_weights
 from mtlsearch.training.loop import TrainingDiverged
+from mtlsearch.training.problem import find_problem
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.run import run_training
 
@@ -26,7 +27,8 @@ class TrialJob:
     config: dict[str, Any]
     directory: str
     threads: int
-    objective: tuple[str, str]
+    objectives: dict[str, str]
+    """metric -> "min" or "max"; the first decides the best epoch, and none may become NaN or infinite"""
     score_test: bool = False
     """score the best epoch's weights on the test split when training is over"""
     exempt: bool = False
@@ -39,12 +41,19 @@ def run_trial(job: TrialJob, send: Send) -> None:
     try:
         config = parse_run_config(job.config, f"trial {job.number}")
         environment.set_threads(job.threads)
-        here = environment.describe()
+        here = environment.describe(find_problem(config.problem))
 
         def report(row: dict[str, float]) -> None:
             send({**row, "environment": here} if row["epoch"] == 1 else dict(row))
 
-        run = run_training(config, directory=folder, report=report, threads=job.threads, objective=job.objective)
+        run = run_training(
+            config,
+            directory=folder,
+            report=report,
+            threads=job.threads,
+            objective=next(iter(job.objectives.items())),
+            must_be_finite=tuple(job.objectives),
+        )
         if job.score_test:
             model = run.result.model
             model.load_state_dict(load_weights(folder / BEST).tensors)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from mtlsearch.search.study import TrialState
 
 Figures = Mapping[str, float]
 Objectives = Mapping[str, str]
-
-#: printed wherever a winner is named
-RULE = "smallest mean ratio of the objectives to the better baseline's, among the trials that no other dominates"
 
 T = TypeVar("T")
 
@@ -33,45 +30,54 @@ def pareto_front(figures: Mapping[T, Figures], objectives: Objectives) -> list[T
 def mean_ratio(figures: Figures, reference: Figures, objectives: Objectives) -> float:
     """Geometric mean over objectives of own to reference: below 1 is better, whatever the units.
 
-    An objective to be maximised counts by its inverse ratio.
+    An objective to be maximised counts by its inverse ratio. All figures must be positive.
     """
     logs = []
     for name, mode in objectives.items():
-        own, other = figures[name], reference[name]
-        if own <= 0 or other <= 0:
-            return math.nan  # ratios say nothing about such figures
-        logs.append(math.log(own / other) * (1 if mode == "min" else -1))
+        logs.append(math.log(figures[name] / reference[name]) * (1 if mode == "min" else -1))
     return math.exp(sum(logs) / len(logs))
 
 
+def rank(figures: Mapping[T, Figures], baselines: Collection[T], objectives: Objectives) -> tuple[list[T], str]:
+    """The keys from best to worst, and the rule by which, in words.
+
+    Those of the front come first. Within it and behind it the order is by mean ratio to the better baseline; where
+    there is no baseline, or where ratios say nothing because a figure is not positive, by the first objective.
+    """
+    front = set(pareto_front(figures, objectives))
+    reference = better_baseline({key: figures[key] for key in baselines}, objectives)
+    usable = all(own[name] > 0 for own in figures.values() for name in objectives)
+    if reference is not None and usable:
+        words = "smallest mean ratio of the objectives to the better baseline's"
+        scores = {key: mean_ratio(own, figures[reference], objectives) for key, own in figures.items()}
+    else:
+        name, mode = next(iter(objectives.items()))
+        words = f"best {name}"
+        scores = {key: _cost(own[name], mode) for key, own in figures.items()}
+    return sorted(figures, key=lambda key: (key not in front, scores[key])), f"{words}, no other dominating it"
+
+
 def better_baseline(baselines: Mapping[T, Figures], objectives: Objectives) -> T | None:
-    """The one of smallest mean ratio to the first; None if there is none."""
+    """The one of smallest mean ratio to the first, or best in the first objective where ratios say nothing."""
     if not baselines:
         return None
-    reference = next(iter(baselines.values()))
-    return min(baselines, key=lambda key: mean_ratio(baselines[key], reference, objectives))
+    if all(own[name] > 0 for own in baselines.values() for name in objectives):
+        first = next(iter(baselines.values()))
+        return min(baselines, key=lambda key: mean_ratio(baselines[key], first, objectives))
+    name, mode = next(iter(objectives.items()))
+    return min(baselines, key=lambda key: _cost(baselines[key][name], mode))
 
 
 def candidates(trials: Sequence[TrialState], objectives: Objectives) -> list[TrialState]:
-    """Trials in the order of the rule, the winner first. Only trials that ran to their end take part.
-
-    Trials of the front come first, each group by its mean ratio to the better baseline.
-    """
-    complete = {trial.number: trial for trial in trials if trial.status == "finished"}
+    """Trials in the order of the rule, the winner first. Only those that ran to their end with finite figures count."""
+    complete = {
+        trial.number: trial
+        for trial in trials
+        if trial.status == "finished" and all(math.isfinite(trial.best.get(name, math.nan)) for name in objectives)
+    }
     figures = {number: trial.best for number, trial in complete.items()}
-    baselines = {number: figures[number] for number, trial in complete.items() if trial.label}
-    reference_key = better_baseline(baselines, objectives)
-    reference = figures[reference_key] if reference_key is not None else next(iter(figures.values()), {})
-    front = set(pareto_front(figures, objectives))
-
-    def order(number: int) -> tuple[bool, float]:
-        ratio = mean_ratio(figures[number], reference, objectives)
-        if math.isnan(ratio):
-            name, mode = next(iter(objectives.items()))
-            ratio = _cost(figures[number][name], mode)
-        return number not in front, ratio
-
-    return [complete[number] for number in sorted(complete, key=order)]
+    order, _ = rank(figures, [number for number, trial in complete.items() if trial.label], objectives)
+    return [complete[number] for number in order]
 
 
 def _cost(value: float, mode: str) -> float:

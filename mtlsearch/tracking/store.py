@@ -15,15 +15,20 @@ from mlflow.exceptions import MlflowException
 from mtlsearch.errors import InputError
 from mtlsearch.tracking.names import EXPERIMENT
 
+_SQLITE = "sqlite:///"
+# read by MLflow's HTTP client, whose own patience with a dead server is minutes per call; the writer tries again anyhow
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
 
 def resolve_uri(uri: str | None) -> str:
     """The tracking URI that is meant: the option, else MLFLOW_TRACKING_URI, else sqlite in the working folder.
 
     A relative sqlite path is made absolute, so that it names the same file from every process and folder.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{Path(uri[len('sqlite:///') :]).absolute()}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    if uri.startswith(_SQLITE) and not uri.startswith("sqlite:////"):
+        return f"{_SQLITE}{Path(uri[len('sqlite:///') :]).absolute()}"
     return uri
 
 
@@ -38,15 +43,15 @@ def open_store(uri: str) -> tuple[MlflowClient, str]:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        if not uri.startswith("sqlite:///"):
+        if not uri.startswith(_SQLITE):
             client = MlflowClient(uri)
             return client, _experiment(client, None)
-        path = Path(uri[len("sqlite:///") :])
+        path = Path(uri[len(_SQLITE) :])
         with FileLock(path.with_name(f".{path.name}.lock")):
             client = MlflowClient(uri)
             return client, _experiment(client, path.parent / "mlartifacts")
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # sqlalchemy, drivers and HTTP clients each have their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"MLflow store {uri} cannot be opened ({reason}); give --tracking-uri") from None
 
 
@@ -74,14 +79,11 @@ def fetch_artifact(uri: str, run_id: str, name: str) -> Path:
     Raises:
         InputError: the store has no such run, or the run no such artifact.
     """
+    if uri.startswith(_SQLITE) and not Path(uri[len(_SQLITE) :]).exists():
+        raise InputError(f"there is no MLflow store {uri}; give --tracking-uri")
     client, _ = open_store(uri)
     try:
         return Path(client.download_artifacts(run_id, name, tempfile.mkdtemp(prefix="mtlsearch-")))
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"run {run_id} in {uri} has no {name} ({reason}); is this the right store?") from None
-
-
-def browse_command(uri: str) -> str:
-    """What to type to look at the runs."""
-    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"open {uri}"

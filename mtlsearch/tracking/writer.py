@@ -10,6 +10,9 @@ from collections.abc import Callable
 #: seconds between tries while the tracker does not answer
 _RETRY_S = 2.0
 
+#: MLflow's codes for entries that it will never take
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+
 Write = Callable[[], object]
 
 
@@ -28,11 +31,11 @@ class Writer:
         self._queue.put(write)
 
     def close(self, timeout_s: float = 60.0) -> int:
-        """Waits until all is written, at most `timeout_s`; returns how many writes were given up."""
+        """Waits until all is written, about `timeout_s` at most; returns how many writes were given up."""
         self._deadline = time.monotonic() + timeout_s
         self._queue.put(None)
-        self._thread.join()
-        return self.lost
+        self._thread.join(timeout_s + _RETRY_S)
+        return self.lost + (self._queue.qsize() if self._thread.is_alive() else 0)
 
     def _work(self) -> None:
         silent = False
@@ -45,11 +48,15 @@ class Writer:
                     silent = False
                     break
                 except Exception as error:  # whatever the tracker's client throws, the study goes on
-                    if not silent:
-                        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                        self._say(f"tracker: not reachable ({reason}); holding back and trying again")
-                    silent = True
+                    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                    if getattr(error, "error_code", None) in _REFUSALS:
+                        self._say(f"tracker: an entry was refused ({reason})")
+                        self.lost += 1
+                        break
                     if self._deadline is not None and time.monotonic() > self._deadline:
                         self.lost += 1
                         break
+                    if not silent:
+                        self._say(f"tracker: not reachable ({reason}); holding back and trying again")
+                    silent = True
                     time.sleep(_RETRY_S)

@@ -35,6 +35,8 @@ class StrategyConfig(BaseModel):
         name = given.pop("name", None)
         if not isinstance(name, str):
             raise ValueError(f"needs the key name, got {data!r}")
+        if not all(isinstance(key, str) for key in given):
+            raise ValueError(f"its keys must be names of hyperparameters, got {data!r}")
         get_strategy(name, **given)
         defaults = {parameter.name: parameter.default for parameter in strategy_info(name).hyperparameters}
         return {"name": name, **defaults, **given}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import platform
 import subprocess
@@ -32,10 +33,11 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def describe() -> dict[str, Any]:
-    """The environment of this process, as plain types for a record."""
+def describe(problem: type | None = None) -> dict[str, Any]:
+    """The environment of this process, as plain types for a record; of a user's own problem its source file too."""
+    own = _file_digest(problem) if problem is not None and not problem.__module__.startswith("mtlsearch.") else None
     return {
-        "code": {"version": _version("mtlsearch"), "digest": source_digest(), **_commit()},
+        "code": {"version": _version("mtlsearch"), "digest": source_digest(), "problem": own, **_commit()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "threads": torch.get_num_threads(),
         "hardware": {
@@ -62,6 +64,13 @@ def source_digest() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _file_digest(problem: type) -> str | None:
+    try:
+        return hashlib.sha256(Path(inspect.getfile(problem)).read_bytes()).hexdigest()[:16]
+    except (OSError, TypeError):
+        return None
 
 
 @lru_cache

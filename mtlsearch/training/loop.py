@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class _State:
             "history": self.history,
             "best": self.best,
             "random": random_state(),
+            "threads": torch.get_num_threads(),
         }
         checkpoint.save_last(path, state)
 
@@ -69,6 +70,7 @@ class _State:
         self.schedule.load_state_dict(state["schedule"])
         self.history, self.best = state["history"], state["best"]
         set_random_state(state["random"])
+        torch.set_num_threads(state["threads"])  # sums depend on it: the run goes on as it began
 
 
 def train(
@@ -80,6 +82,7 @@ def train(
     objective: tuple[str, str] | None = None,
     stop_after: int | None = None,
     on_step: Progress | None = None,
+    must_be_finite: Sequence[str] = (),
 ) -> TrainingResult:
     """Trains `config` on a prepared `problem`.
 
@@ -91,6 +94,7 @@ def train(
             problem's first objective by default.
         stop_after: end after this many epochs of the config's own schedule, as early stopping does.
         on_step: called after each micro-batch with (micro-batches done, of the whole run).
+        must_be_finite: metrics besides the objective that end the run when they are NaN or infinite.
 
     Raises:
         TrainingDiverged: a loss or the objective became NaN or infinite.
@@ -99,7 +103,7 @@ def train(
     problem.to(device)
     name, mode = objective or first_objective(problem)
     epochs = config.training.epochs
-    batches = math.ceil(problem.size("train") / config.training.batch_size)
+    batches = len(_batches(torch.arange(problem.size("train")), config.training.batch_size))
     with seeded(config.seed):
         state = _initial_state(problem, config, device, total_steps(batches, epochs, config.training.accumulate))
         last = directory / checkpoint.LAST if directory else None
@@ -108,7 +112,7 @@ def train(
         stop = False
         while len(state.history) < min(epochs, stop_after or epochs) and not stop:
             row = _train_epoch(problem, config, state, len(state.history) + 1, on_step or _unseen)
-            row |= _evaluate(problem, state.model, name, row)
+            row |= _evaluate(problem, state.model, (name, *must_be_finite), row)
             if state.best is None or _better(row[name], state.best[name], mode):
                 state.best = dict(row)
                 if directory is not None:
@@ -165,7 +169,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
     norms: list[torch.Tensor] = []
     lr = state.optimizer.param_groups[0]["lr"]
     state.model.train()
-    micro_batches = list(order.split(settings.batch_size))
+    micro_batches = _batches(order, settings.batch_size)
     done = (epoch - 1) * len(micro_batches)
     for group in _groups(micro_batches, settings.accumulate):
         state.optimizer.zero_grad()
@@ -194,6 +198,14 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
     return row
 
 
+def _batches(order: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """`order` in portions of `size`. A single left-over sample joins the last: batch norm has no variance of one."""
+    batches = list(order.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 def _groups(items: list[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
@@ -215,15 +227,16 @@ def _clip(model: torch.nn.Module, limit: float | None) -> torch.Tensor:
     return torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
 
 
-def _evaluate(problem: Problem, model: torch.nn.Module, objective: str, row: Row) -> Row:
+def _evaluate(problem: Problem, model: torch.nn.Module, objectives: Sequence[str], row: Row) -> Row:
     started = time.perf_counter()
     model.eval()
     with torch.inference_mode():
         metrics = {f"val/{name}": float(value) for name, value in problem.evaluate(model, "val").items()}
-    if objective not in metrics:
-        raise InputError(f"objective {objective!r} is not among the metrics: {', '.join(sorted(metrics))}")
-    if not math.isfinite(metrics[objective]):
-        raise TrainingDiverged(f"{objective} became {metrics[objective]} in epoch {int(row['epoch'])}")
+    for name in objectives:
+        if name not in metrics:
+            raise InputError(f"objective {name!r} is not among the metrics: {', '.join(sorted(metrics))}")
+        if not math.isfinite(metrics[name]):
+            raise TrainingDiverged(f"{name} became {metrics[name]} in epoch {int(row['epoch'])}")
     return metrics | {"time/val_s": time.perf_counter() - started}
 
 

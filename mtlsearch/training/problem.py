@@ -88,7 +88,7 @@ def find_problem(path: str) -> type[Problem]:
         InputError: naming the part of the path that does not lead on.
     """
     module_name, _, class_name = path.partition(":")
-    if not class_name:
+    if not class_name or not module_name or module_name.startswith("."):
         raise InputError(f"problem: {path!r} must read 'module:Class', for example {DEFAULT_PROBLEM!r}")
     try:
         module = importlib.import_module(module_name)

@@ -71,6 +71,6 @@ def epoch_line(row: Row, epochs: int) -> str:
 
 
 def _headline(row: Row) -> list[str]:
-    """The metrics that stand for the others: those whose name no other metric's name extends with `_…`."""
+    """The metrics that stand for the others: those whose name extends no other metric's name with `_…`."""
     names = [key for key in row if key.startswith("val/")]
     return [key for key in names if not any(key != other and key.startswith(f"{other}_") for other in names)]

@@ -53,7 +53,7 @@ def _read(name_or_path: str, relative_to: Path | None) -> tuple[Tree, Path | Non
     if relative_to is not None and not path.is_absolute() and (relative_to / path).exists():
         path = relative_to / path
     tree = read_yaml(path)
-    if "config" in tree and "history" in tree:
+    if isinstance(tree.get("config"), dict) and "history" in tree:
         tree = dict(tree["config"])
     return tree, path.parent
 

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
 from mtlsearch.errors import InputError
 from mtlsearch.training.loop import Row
@@ -15,6 +17,7 @@ from mtlsearch.training.merge import differences
 from mtlsearch.training.yaml_files import dump_yaml, read_yaml, write_text
 
 RECORD = "record.yaml"
+BEST_RECORD = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,6 @@ class RunRecord:
         choose = min if mode == "min" else max
         return choose(self.history, key=lambda row: row[name])
 
-    def edits(self) -> list[str]:
-        """Values of `config` that are not those of the run, one line each."""
-        return differences(self.config_as_run, self.config) if self.config_as_run is not None else []
-
     def save(self, path: Path) -> None:
         tree = {
             **self.about,
@@ -58,27 +57,57 @@ def load_record(path: Path) -> RunRecord:
     Raises:
         InputError: the file is missing or is no record.
     """
-    tree = read_yaml(path)
-    missing = [key for key in ("config", "environment", "history", "objective", "config_as_run") if key not in tree]
-    if missing:
+    try:
+        written = _RecordFile.model_validate(read_yaml(path))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the file"
         raise InputError(
-            f"{path} is not the record of a run (it lacks {', '.join(missing)}); "
+            f"{path} is not the record of a run ({where}: {fault['msg'][0].lower()}{fault['msg'][1:]}); "
             "give a best.yaml or record.yaml that a search or a training wrote"
-        )
-    known = {"config", "environment", "history", "objective", "config_as_run", "best"}
+        ) from None
     return RunRecord(
-        config=tree["config"],
-        environment=tree["environment"],
-        history=tree["history"],
-        objective=next(iter(tree["objective"].items())),
-        about={key: value for key, value in tree.items() if key not in known},
-        config_as_run=json.loads(tree["config_as_run"]),
+        config=written.config,
+        environment=written.environment,
+        history=written.history,
+        objective=next(iter(written.objective.items())),
+        about=written.model_extra or {},
+        config_as_run=written.config_as_run,
     )
 
 
+class _RecordFile(BaseModel):
+    """What a record's file must hold; what else is there says where the run comes from."""
+
+    model_config = ConfigDict(extra="allow")
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    history: Annotated[list[dict[str, float]], Field(min_length=1)]
+    objective: Annotated[dict[str, Literal["min", "max"]], Field(min_length=1, max_length=1)]
+    config_as_run: Json[dict[str, Any]]
+    best: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> _RecordFile:
+        name = next(iter(self.objective))
+        if not all({"epoch", name} <= row.keys() for row in self.history):
+            raise ValueError(f"every row of history needs epoch and {name}")
+        if not isinstance(self.environment.get("threads"), int) or not isinstance(self.environment.get("code"), dict):
+            raise ValueError("environment needs threads and code")
+        if not isinstance(self.config.get("training"), dict):
+            raise ValueError("config needs its training section")
+        return self
+
+
 def find_record(path: Path) -> RunRecord:
-    """The record at `path`, or record.yaml in the folder `path`. Raises InputError as `load_record` does."""
-    return load_record(path / RECORD if path.is_dir() else path)
+    """The record at `path`, or that of the folder `path`: a trial's record.yaml, a study's best.yaml.
+
+    Raises:
+        InputError: as `load_record` does.
+    """
+    if path.is_dir():
+        path = path / (RECORD if (path / RECORD).exists() else BEST_RECORD)
+    return load_record(path)
 
 
 def compare_histories(recorded: list[Row], repeated: list[Row]) -> list[str]:
@@ -102,6 +131,6 @@ def environment_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]
     The commit counts only where the digest of the source differs: the same code may lie in two commits.
     """
     lines = differences(recorded, here)
-    if recorded["code"]["digest"] == here["code"]["digest"]:
+    if all(recorded["code"].get(key) == here["code"].get(key) for key in ("digest", "problem")):
         lines = [line for line in lines if not line.startswith("code.")]
     return lines

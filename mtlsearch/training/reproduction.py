@@ -43,7 +43,7 @@ class Reproduction:
         lines += [f"config differs from the recorded run: {line}" for line in self.config]
         lines += [f"environment differs from the recorded run: {line}" for line in self.environment]
         if self.metrics and not self.config and not self.environment:
-            lines.append("config, code, versions, threads and hardware are as recorded: please report this")
+            lines.append("nothing else that the record knows of differs: config, code, versions, threads, hardware")
         return lines
 
 
@@ -73,6 +73,6 @@ def reproduce(
         epochs=len(run.result.history),
         compared=sum(not key.startswith("time/") for row in record.history for key in row),
         config=differences(as_run, config.tree()),
-        environment=environment_differences(record.environment, environment.describe()),
+        environment=environment_differences(record.environment, environment.describe(type(run.problem))),
         metrics=compare_histories(record.history, run.result.history),
     )

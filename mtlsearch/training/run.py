@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mtlsearch.training import environment
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.loop import Report, TrainingResult, first_objective, train
 from mtlsearch.training.problem import Problem, Progress, find_problem
-from mtlsearch.training.record import RECORD, RunRecord
+from mtlsearch.training.record import RECORD, RunRecord, load_record
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def run_training(
     threads: int | None = None,
     stop_after: int | None = None,
     objective: tuple[str, str] | None = None,
+    must_be_finite: Sequence[str] = (),
 ) -> FinishedRun:
     """Prepares the data, trains, and writes record.yaml beside the checkpoints if `directory` is given.
 
@@ -54,8 +56,13 @@ def run_training(
         objective=objective,
         stop_after=stop_after,
         on_step=on_step,
+        must_be_finite=must_be_finite,
     )
-    record = RunRecord(config.tree(), environment.describe(), result.history, objective)
+    if directory is not None and (directory / RECORD).exists():
+        written = load_record(directory / RECORD)
+        if written.history == result.history:  # nothing was left to train: the record is of the run as it was
+            return FinishedRun(problem, result, written)
+    record = RunRecord(config.tree(), environment.describe(type(problem)), result.history, objective)
     if directory is not None:
         record.save(directory / RECORD)
     return FinishedRun(problem, result, record)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from mtlsearch.errors import InputError, unknown_name
 
@@ -15,7 +16,9 @@ from mtlsearch.errors import InputError, unknown_name
 class Section(BaseModel):
     """A part of a configuration: immutable, and no key is accepted that it does not declare."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -23,7 +26,8 @@ class Section(BaseModel):
         if isinstance(data, Mapping):
             for key in data:
                 if key not in cls.model_fields:
-                    raise ValueError(unknown_name("key", key, cls.model_fields))
+                    message = unknown_name("key", key, cls.model_fields)
+                    raise PydanticCustomError("unknown_key", "{message}", {"message": message, "key": str(key)})
         return data
 
 
@@ -51,9 +55,8 @@ def _describe(fault: dict[str, Any], tree: Mapping[str, Any]) -> str:
         message = "is required and was not given"
     elif fault["type"] == "value_error":
         message = str(context["error"])
-        if message.startswith("unknown key "):  # name the key where it stands
-            wrong = message.split("'")[1]
-            return f"{key}.{wrong}: {message}" if key else message
+    elif fault["type"] == "unknown_key":
+        return f"{key}.{context['key']}: {context['message']}" if key else str(context["message"])
     elif fault["type"] in ("literal_error", "union_tag_invalid"):
         expected = context.get("expected", context.get("expected_tags", ""))
         allowed = re.findall(r"'([^']*)'", expected)

@@ -18,6 +18,17 @@ class _Loader(yaml.SafeLoader):
     """PyYAML follows YAML 1.1, where 1e-5 is a string; people who write learning rates mean YAML 1.2."""
 
 
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """A key that stands twice would silently lose its first value."""
+    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.yaml_implicit_resolvers = {
     letter: [entry for entry in entries if entry[0] != "tag:yaml.org,2002:float"]
     for letter, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()

@@ -94,7 +94,7 @@ def test_lambda_multiplies_its_loss(problem: FaceProblem) -> None:
 @given(st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-20, 1e20, 3.5]), min_size=62, max_size=62))
 def test_losses_and_gradients_are_finite_for_any_output(problem: FaceProblem, numbers: list[float]) -> None:
     model = problem.build_model()
-    output = (torch.tensor([numbers]) - model.mean) / model.std
+    output = (torch.tensor([numbers]) / model.unit - model.mean) / model.std
     output = output.detach().clamp(-1e18, 1e18).requires_grad_()
     targets = problem._targets_of("val")
     one = Targets(targets.landmarks[:1], targets.angles[:1], targets.parameters[:1])
@@ -119,7 +119,7 @@ def test_metrics_are_in_their_units_and_the_constant_is_worse_than_the_truth(pro
     targets = problem._targets_of("val")
     rows = iter(targets.parameters.split(256))
     perfect = Oracle()
-    perfect.decode = lambda output: model.decode((next(rows) - model.mean) / model.std)  # type: ignore[assignment]
+    perfect.decode = lambda output: model.decode((next(rows) / model.unit - model.mean) / model.std)  # type: ignore[assignment]
     scores = problem.evaluate(perfect, "val")
     assert set(scores) == set(FaceProblem.metrics)
     assert scores["nme"] < 1e-2

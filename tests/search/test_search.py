@@ -32,7 +32,7 @@ def search(folder: Path, *overrides: str, **settings: Any) -> tuple[SearchOutcom
         plan,
         results=folder / "results",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        console=Console(file=screen, width=200),
+        console=Console(file=screen, width=200, markup=False),
     )
     return outcome, screen.getvalue()
 

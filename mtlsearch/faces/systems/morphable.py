@@ -60,6 +60,7 @@ class Morphable(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    unit: torch.Tensor
     basis_mean: torch.Tensor
     basis_modes: torch.Tensor
 
@@ -72,8 +73,12 @@ class Morphable(nn.Module):
             {name: config.model.head.build(self.backbone.channels, outputs) for name, outputs in heads.items()}
         )
         self._losses = config.losses
-        self.register_buffer("mean", statistics.parameter_mean)
-        self.register_buffer("std", statistics.parameter_std)
+        # the pose is in pixels: whitened in units of the crop, weights mean the same at another image size
+        unit = torch.ones_like(statistics.parameter_mean)
+        unit[:POSE] = statistics.image_size
+        self.register_buffer("mean", statistics.parameter_mean / unit)
+        self.register_buffer("std", statistics.parameter_std / unit)
+        self.register_buffer("unit", unit, persistent=False)
         self.register_buffer("basis_mean", statistics.basis_mean)
         self.register_buffer("basis_modes", statistics.basis_modes)
         scale = self._loss_values(torch.zeros_like(statistics.parameters), statistics.targets)
@@ -95,7 +100,7 @@ class Morphable(nn.Module):
 
     def decode(self, output: torch.Tensor) -> Prediction:
         """Landmarks in pixels of the crop and angles in degrees, of the network's output."""
-        parameters = output.float() * self.std + self.mean
+        parameters = (output.float() * self.std + self.mean) * self.unit
         return Prediction(self.reconstruct(parameters), self._angles(parameters))
 
     def losses(self, output: torch.Tensor, targets: Targets) -> dict[str, torch.Tensor]:
@@ -110,7 +115,7 @@ class Morphable(nn.Module):
         prediction = self.decode(output)
         unit = LOSS_PIXELS / self.image_size
         turned = wrap_degrees(prediction.angles - targets.angles)
-        whitened = (targets.parameters - self.mean) / self.std
+        whitened = (targets.parameters / self.unit - self.mean) / self.std
         return (
             self._losses.landmarks(prediction.landmarks * unit, targets.landmarks * unit),
             self._losses.pose(turned, torch.zeros_like(turned)),

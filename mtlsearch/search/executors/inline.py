@@ -14,6 +14,7 @@ from ray._private import ray_constants
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from mtlsearch.errors import InputError
 from mtlsearch.search.executors.resources import Resources
 from mtlsearch.search.recorder import Recorder
 from mtlsearch.search.trainable import run_trial
@@ -46,7 +47,7 @@ class Inline:
     def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> None:
         """Runs up to `trials` trials. After Ctrl-C it returns with some still running by the study's account."""
         os.environ.update(_TUNE_SETTINGS)
-        trainable = tune.with_resources(inline_trainable, {"cpu": self.resources.cpus})
+        trainable = tune.with_resources(inline_trainable, {"cpu": self.resources.cpus, "gpu": self.resources.gpus})
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -81,7 +82,11 @@ def running_ray(resources: Resources, address: str = "local") -> Iterator[None]:
             }
             ray.init(address="local", object_store_memory=_OBJECT_STORE_BYTES, **options, **quiet)
         else:
-            ray.init(address=address, **quiet)
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise InputError(f"Ray at {address!r} does not answer ({reason}); give --address local") from None
         scope.callback(ray.shutdown)
         yield
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import torch
+
 from mtlsearch.errors import InputError
 from mtlsearch.training.environment import available_cpus
 
@@ -16,11 +18,12 @@ _TRIAL_BYTES = 1.5e9
 
 @dataclass(frozen=True)
 class Resources:
-    """`concurrent` trials with `cpus` CPUs each, of `total` that this process may use."""
+    """`concurrent` trials with `cpus` CPUs and `gpus` of a GPU each, of `total` CPUs that this process may use."""
 
     total: int
     concurrent: int
     cpus: int
+    gpus: float = 0.0
 
 
 def plan_resources(num_samples: int, cpus_per_trial: int | None = None, concurrent: int | None = None) -> Resources:
@@ -37,8 +40,10 @@ def plan_resources(num_samples: int, cpus_per_trial: int | None = None, concurre
     if concurrent is None:
         fitting = total // (cpus_per_trial or 1)
         concurrent = min(fitting, max(2, num_samples // 4), max(1, int(_free_memory() / _TRIAL_BYTES)))
+    concurrent = max(1, min(concurrent, total // (cpus_per_trial or 1), num_samples))
     cpus = cpus_per_trial or max(1, min(_MOST_THREADS, total // concurrent))
-    return Resources(total, max(1, concurrent), cpus)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Resources(total, concurrent, cpus, gpus / concurrent)
 
 
 def _free_memory() -> float:
