@@ -38,8 +38,6 @@ class SearchPlan:
     space: Space
     settings: SearchSettings
     baselines: tuple[Baseline, ...]
-    document: Tree
-    """a space file that says the same and needs no other file but its baselines'"""
 
     def config_of(self, tree: Mapping[str, Any]) -> RunConfig:
         """The run config of a tree that the space resolved to."""
@@ -48,6 +46,14 @@ class SearchPlan:
     def probe_trees(self) -> list[Tree]:
         """Complete configs that together hold every option of the space at least once."""
         return [self.config_of(tree).tree() for tree in self.space.probes()]
+
+    def files(self) -> dict[str, Tree]:
+        """The plan as files that can be searched again: the space, overrides included, and the base it differs from."""
+        search = self.settings.model_dump(mode="json")
+        return {
+            "space.yaml": {"base": "base.yaml", "space": self.space.changes, "search": search},
+            "base.yaml": self.space.base,
+        }
 
     @property
     def digest(self) -> str:
@@ -98,8 +104,7 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
         raise InputError(
             f"{path.name}: search.start_with: two baselines would both be called one of {', '.join(names)}"
         )
-    document = {"space": merge(base, changes), "search": settings.model_dump(mode="json")}
-    return SearchPlan(path.stem, space, settings, baselines, document)
+    return SearchPlan(path.stem, space, settings, baselines)
 
 
 def _find(name_or_path: str) -> Path:

@@ -30,6 +30,7 @@ from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.winner import candidates
 from mtlsearch.tracking import Tracker
 from mtlsearch.training.checkpoint import BEST
+from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
@@ -71,6 +72,7 @@ def run_search(
     console = console or Console(markup=False, highlight=False)
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
     _check_results(results)
+    check_name(results, name)
     tracker = Tracker(tracking_uri, lambda text: console.print(text))
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     # Ray's own state is of no use after the study: the journal is the record

@@ -80,7 +80,8 @@ class Study:
         """
         folder = new_folder(results, f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", name)
         (folder / "trials").mkdir()
-        write_text(folder / "space.yaml", dump_yaml(plan.document))
+        for file, tree in plan.files().items():
+            write_text(folder / file, dump_yaml(tree))
         study = cls(folder, plan)
         study._journal.append({"event": "study", "name": folder.name, "space": plan.digest, "time": time.time()})
         return study

@@ -7,14 +7,23 @@ from pathlib import Path
 from mtlsearch.errors import InputError
 
 
+def check_name(results: Path, name: str | None) -> None:
+    """Raises InputError where a folder of this name cannot be made under `results`."""
+    if name is None:
+        return
+    if not name or Path(name).name != name or name in (".", ".."):
+        raise InputError(f"--name {name!r} must be a plain name without folders; give --results for another place")
+    if (results / name).exists():
+        raise InputError(f"{results / name} is there already; give another --name")
+
+
 def new_folder(results: Path, default: str, name: str | None = None) -> Path:
     """Makes `results/name`, or `results/default` with -2, -3, … where others started in the same second.
 
     Raises:
         InputError: the name is taken or is no plain name, or the place cannot be written.
     """
-    if name is not None and (not name or Path(name).name != name or name in (".", "..")):
-        raise InputError(f"--name {name!r} must be a plain name without folders; give --results for another place")
+    check_name(results, name)
     try:
         results.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):
@@ -22,8 +31,7 @@ def new_folder(results: Path, default: str, name: str | None = None) -> Path:
             try:
                 folder.mkdir()
             except FileExistsError:
-                if name is not None:
-                    raise InputError(f"{folder} is there already; give another --name") from None
+                check_name(results, name)
                 continue
             return folder
     except OSError as error:

@@ -6,6 +6,7 @@ import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.plan import load_plan, shipped_spaces
+from mtlsearch.training.yaml_files import dump_yaml
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -114,3 +115,21 @@ def test_a_space_that_does_not_exist() -> None:
         load_plan("quik")
     with pytest.raises(InputError, match="no file"):
         load_plan("none.yaml")
+
+
+def test_an_override_into_a_choice_is_refused_and_one_that_replaces_it_is_not() -> None:
+    with pytest.raises(InputError, match=r"optimizer is a choice of this space; set it whole"):
+        load_plan("quick", ["optimizer.lr=0.01"])
+    with pytest.raises(InputError, match=r"losses\.landmarks is a choice"):
+        load_plan("quick", ["losses.landmarks.weight=1"])
+    plan = load_plan("quick", ["strategy.name=pcgrad", "losses.pose.weight=1"])
+    assert not {"strategy", "losses.pose.weight"} & dict(plan.space.parameters()).keys()
+
+
+def test_a_studys_own_space_file_can_be_searched_again(tmp_path: Path) -> None:
+    plan = load_plan("quick")
+    for file, tree in plan.files().items():
+        (tmp_path / file).write_text(dump_yaml(tree))
+    again = load_plan(str(tmp_path / "space.yaml"))
+    assert [baseline.config for baseline in again.baselines] == [baseline.config for baseline in plan.baselines]
+    assert list(again.space.probes()) == list(plan.space.probes())

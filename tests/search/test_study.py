@@ -97,3 +97,10 @@ def test_the_journal_is_plain_json_lines(study: Study) -> None:
     study.add_trial("search", "", {"a": 1}, {})
     events = [json.loads(line)["event"] for line in (study.folder / JOURNAL).read_text().splitlines()]
     assert events == ["study", "trial"]
+
+
+def test_a_studys_name_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
+    for name in ("../evil", "/tmp/evil", "a/b", "..", ""):
+        with pytest.raises(InputError, match="plain name"):
+            Study.create(tmp_path, load_plan("examples/own_space.yaml"), name)
+    assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlsearch.search.confirm import fresh_seeds, interval
+from mtlsearch.search.confirm import Confirmed, fresh_seeds, interval, ranking
 from mtlsearch.search.study import TrialState
-from mtlsearch.search.winner import candidates, mean_ratio, pareto_front
+from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank
 
 OBJECTIVES = {"val/nme": "min", "val/mae": "min"}
 
@@ -73,3 +73,40 @@ def test_fresh_seeds_are_fixed_and_distinct() -> None:
     assert len(set(seeds)) == 20
     assert 0 not in seeds
     assert seeds[:3] == fresh_seeds(0, 3)
+
+
+def test_trials_with_nan_figures_never_win() -> None:
+    trials = [trial(0, 0.2, 0.5, "base"), trial(1, 0.1, 0.3), trial(2, 0.05, math.nan)]
+    assert [one.number for one in candidates(trials, OBJECTIVES)] == [1, 0]
+
+
+def test_where_ratios_say_nothing_the_first_objective_decides_for_all() -> None:
+    trials = [trial(0, 3.0, 1.0, "base"), trial(1, 2.0, -1.0), trial(2, 1.0, 0.0)]
+    assert [one.number for one in candidates(trials, OBJECTIVES)] == [2, 1, 0]
+    order, rule = rank({one.number: one.best for one in trials}, [0], OBJECTIVES)
+    assert order == [2, 1, 0]
+    assert rule.startswith("best val/nme")
+
+
+def test_a_candidate_with_a_failed_confirmation_takes_no_part() -> None:
+    def confirmed(name: str, values: list[float], baseline: bool = True) -> Confirmed:
+        runs = tuple(
+            trial(i, value, value, name, "failed" if math.isnan(value) else "finished")
+            for i, value in enumerate(values)
+        )
+        return Confirmed(name, baseline, runs[0], runs)
+
+    ones = [confirmed("quick", [2, math.nan, 2]), confirmed("plain", [1.5] * 3), confirmed("trial 3", [1, 1, 1], False)]
+    order, rule = ranking(ones, OBJECTIVES)
+    assert [one.name for one in order] == ["trial 3", "plain"]
+    assert "mean ratio" in rule
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        bounds = interval(rng.normal(size=5))
+        assert bounds is not None
+        covered += bounds[0] <= 0 <= bounds[1]
+    assert 0.92 <= covered / 400 <= 0.98

@@ -63,6 +63,12 @@ def test_the_published_numbers_of_kim_2023() -> None:
         ("augmentation.rotation=400", ["augmentation", "rotation", "400"]),
         ("augmentation.rotatoin=4", ["augmentation.rotatoin", "did you mean 'rotation'"]),
         ("data.image_size=8", ["data.image_size", "32", "8"]),
+        ("optimizer.lr=.inf", ["optimizer.lr", "finite number"]),
+        ("training={1: 2}", ["training.1", "unknown key 1"]),
+        ("system=[1]", ["unknown system [1]"]),
+        ("problem=':X'", ["must read 'module:Class'"]),
+        ("model.backbone=mobilenetv3_small_100.evil", ["timm has no model"]),
+        ("optimizer={name: sgd, lr: 1, momentum: 0, nesterov: true}", ["nesterov needs a momentum"]),
         ("noequals", ["--set noequals", "key.sub=value"]),
     ],
 )
@@ -119,3 +125,9 @@ def test_a_failed_write_leaves_the_former_file_whole(tmp_path: Path, monkeypatch
 
 def _full_disk(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text("base: quick\nseed: 1\nseed: 2")
+    with pytest.raises(InputError, match="'seed' stands twice"):
+        load_run_config(str(tmp_path / "twice.yaml"))

@@ -198,3 +198,59 @@ def test_no_gpu_is_said_before_any_work() -> None:
             find_problem("examples.own_problem:Waves")(load_run_config(CONFIG)),
             load_run_config(CONFIG, ["training.device=cuda"]),
         )
+
+
+def test_any_objective_of_a_search_that_is_nan_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = find_problem("examples.own_problem:Waves")
+    nan = {"frequency_error": 1.0, "phase_error": float("nan")}
+    monkeypatch.setattr(problem, "evaluate", lambda *_: nan)
+    with pytest.raises(TrainingDiverged, match="val/phase_error became nan in epoch 1"):
+        run(must_be_finite=("val/frequency_error", "val/phase_error"))
+
+
+def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path: Path) -> None:
+    config = load_run_config(CONFIG, ["training.epochs=2"])
+    run_training(config, threads=2, directory=tmp_path, stop_after=1)
+    resumed = run_training(config, threads=1, directory=tmp_path)
+    assert resumed.record.environment["threads"] == 2
+    record = (tmp_path / "record.yaml").read_bytes()
+    run_training(config, threads=1, directory=tmp_path)
+    assert (tmp_path / "record.yaml").read_bytes() == record, "a finished run's record stays as it is"
+
+
+def test_a_single_left_over_sample_joins_the_batch_before() -> None:
+    from mtlsearch.training.loop import _batches
+
+    assert [len(part) for part in _batches(torch.arange(65), 64)] == [65]
+    assert [len(part) for part in _batches(torch.arange(66), 64)] == [64, 2]
+    assert [len(part) for part in _batches(torch.arange(1), 64)] == [1]
+
+
+def test_a_full_disk_is_said_by_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 4288 vs 4182")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"last\.pt cannot be written .* MB are free there"):
+        run(directory=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"best.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("threads: 1", "threads: one"),
+        ("val/frequency_error: min", "val/frequency_error: minimum"),
+        ("config_as_run: '{", "config_as_run: '{{"),
+        ("history:", "history: []\nothers:"),
+        ("environment:", "environment: null\nothers:"),
+    ],
+)
+def test_damaged_records_are_named(old: str, new: str, tmp_path: Path) -> None:
+    run(directory=tmp_path, stop_after=1)
+    path = tmp_path / "record.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="is not the record of a run"):
+        load_record(path)
