@@ -1,8 +1,7 @@
 """What a face looks like: skin, eyes, lips, brows, beard, hair, clothes, light and what surrounds it.
 
-Masks for all of these are drawn once per process into a bank of small UV-space planes; a sample picks planes,
-colours and strengths, and the renderer mixes them per visible pixel. So a look costs a few random numbers,
-not a texture.
+Masks for all of these are drawn once per process into a bank of small UV-space planes; a sample picks planes, colours
+and strengths, and the renderer mixes them per visible pixel. So a look costs a few random numbers, not a texture.
 """
 
 from __future__ import annotations
@@ -37,10 +36,9 @@ IRIS = np.array([[0.16, 0.09, 0.05], [0.26, 0.16, 0.09], [0.32, 0.30, 0.20], [0.
 class Bank:
     """Planes in UV space and where the variants of each kind lie.
 
-    levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the
-    first and last row and column whose bilinear samples can be above 0; kinds: name -> (first plane,
-    variants); volumes (variants of "hair", V, 3) float32: how far each hair style stands off the head, model
-    units.
+    levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the first and last
+    row and column whose bilinear samples can be above 0; kinds: name -> (first plane, variants); volumes (variants of
+    "hair", V, 3) float32: how far each hair style stands off the head, model units.
     """
 
     levels: tuple[Bytes, ...]

@@ -1,19 +1,18 @@
-"""Batched augmentation: stored crops (B, H, H, 3) uint8 to network inputs (B, 3, S, S) float32, targets
-transformed.
+"""Batched augmentation: stored crops (B, H, H, 3) uint8 to network inputs (B, 3, S, S) float32, targets with them.
 
 What each transform means, in this order:
 
 1. flip: the stored image is mirrored left to right (landmarks permuted, coefficients times their parity);
-2. similarity: rotation about the image's centre, clockwise as seen, scale, shift; sampled bilinearly, the
-stored
+2. similarity: rotation about the image's centre, clockwise as seen, scale, shift; sampled bilinearly, the stored
    image's edge continues outside it;
-3. tone, on values v in [0, 1] *before* interpolation: v^gamma, then (v − ½)·contrast + ½ + brightness,
-clipped; 4. grey: every channel becomes the luma 0.299 R + 0.587 G + 0.114 B; 5. noise: σ times a fixed tile
-of standard normals, at a random offset; 6. normalisation with ImageNet's mean and standard deviation; 7.
-erasing: a rectangle is set to 0 (the mean colour).
+3. tone, on values v in [0, 1] *before* interpolation: v^gamma, then (v − ½)·contrast + ½ + brightness, clipped;
+4. grey: every channel becomes the luma 0.299 R + 0.587 G + 0.114 B;
+5. noise: σ times a fixed tile of standard normals, at a random offset;
+6. normalisation with ImageNet's mean and standard deviation;
+7. erasing: a rectangle is set to 0 (the mean colour).
 
-Two implementations, tested against each other: `transform_reference` in plain torch for any device, and a
-fused numba pass over CPU bytes (`augmentation_cpu`), about ten times as fast.
+Two implementations, tested against each other: `transform_reference` in plain torch for any device, and a fused numba
+pass over CPU bytes, `augmentation_cpu`.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Augmentation(Section):
     """Strengths of the transforms; `Augmentation.off()` is the plain centre crop of evaluation.
 
-    rotation: degrees, uniform in ±; scale: log of the factor, uniform in ±; shift: share of S, uniform in ±;
-    flip, grey, erase: probabilities; brightness, contrast: uniform in ± (added; around 1); gamma: log of the exponent,
+    rotation: degrees, uniform in ±; scale: log of the factor, uniform in ±; shift: share of S, uniform in ±; flip,
+    grey, erase: probabilities; brightness, contrast: uniform in ± (added; around 1); gamma: log of the exponent,
     uniform in ±; noise: largest σ, uniform from 0; erase_size: largest side of the erased rectangle, share of S.
     """
 
@@ -80,9 +79,9 @@ class Augmentation(Section):
 class Draws:
     """What one batch drew, on the CPU (B samples). See the module's text for the meaning.
 
-    flip (B,) bool; turn (B,) degrees; affine (B, 2, 3) float64: pixels of the (already flipped) stored image
-    to pixels of the output; table (B, 256) float32: tone of a byte; grey (B,) float32 0 or 1; sigma (B,)
-    float32; offset (B, 2) int64 rows, columns; erased (B, 4) int64: top, left, bottom, right, exclusive.
+    flip (B,) bool; turn (B,) degrees; affine (B, 2, 3) float64: pixels of the (already flipped) stored image to pixels
+    of the output; table (B, 256) float32: tone of a byte; grey (B,) float32 0 or 1; sigma (B,) float32; offset (B, 2)
+    int64 rows, columns; erased (B, 4) int64: top, left, bottom, right, exclusive.
     """
 
     flip: Tensor
@@ -147,8 +146,7 @@ def _noise_on(device: torch.device) -> Tensor:
 
 
 def sampling_matrix(draws: Draws, stored_size: int) -> Tensor:
-    """(B, 2, 3) float64: pixels of the output to pixels of the stored image as it lies in memory (flips
-    included)."""
+    """(B, 2, 3) float64: pixels of the output to pixels of the stored image as it lies in memory (flips included)."""
     linear, offset = draws.affine[..., :2], draws.affine[..., 2]
     inverse = linear.mT / (linear[:, 0, 0] ** 2 + linear[:, 1, 0] ** 2)[:, None, None]
     matrix = torch.cat([inverse, -(inverse @ offset[..., None])], -1)
@@ -159,8 +157,7 @@ def sampling_matrix(draws: Draws, stored_size: int) -> Tensor:
 
 
 def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tensor:
-    """(B, H, H, 3) uint8 -> (B, 3, S, S) float32, normalised, with plain torch operations on the images'
-    device."""
+    """(B, H, H, 3) uint8 -> (B, 3, S, S) float32, normalised, with plain torch operations on the images' device."""
     batch, height, width, _ = images.shape
     device = images.device
     table = draws.table.to(device)
@@ -208,9 +205,9 @@ def transform_labels(
 ) -> Labels:
     """Labels in the pixels of the augmented images. Transforms those of the names below that are there.
 
-    landmarks (B, K, 2 or 3), visible (B, K), angles (B, 3), pose (B, 12), shape and expression (B, n). flip:
-    the permutation of the K landmarks; parities: signs of mirrored coefficients by name, by default our own
-    model's. A landmark outside the output or under the erased rectangle becomes invisible.
+    landmarks (B, K, 2 or 3), visible (B, K), angles (B, 3), pose (B, 12), shape and expression (B, n). flip: the
+    permutation of the K landmarks; parities: signs of mirrored coefficients by name, by default our own model's. A
+    landmark outside the output or under the erased rectangle becomes invisible.
     """
     unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "shape", "expression"}
     if unknown:
@@ -258,9 +255,9 @@ def augment(
 ) -> tuple[Tensor, Labels]:
     """A batch for training, or for evaluation with `Augmentation.off()`.
 
-    images (B, H, H, 3) uint8 RGB on any device; labels: see `transform_labels`; image_size: side of the
-    nominal crop within the stored image; output_size S: default image_size; generator: a CPU generator.
-    Returns (B, 3, S, S) float32, normalised, and the labels in its pixels, on the devices they came on.
+    images (B, H, H, 3) uint8 RGB on any device; labels: see `transform_labels`; image_size: side of the nominal crop
+    within the stored image; output_size S: default image_size; generator: a CPU generator. Returns (B, 3, S, S)
+    float32, normalised, and the labels in its pixels, on the devices they came on.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] != images.shape[2] or images.dtype != torch.uint8:
         raise InputError(f"images must be (B, H, H, 3) uint8, got {tuple(images.shape)} {images.dtype}")

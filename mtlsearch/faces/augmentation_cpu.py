@@ -1,8 +1,6 @@
-"""The image part of `augmentation` in one pass over bytes: tone table, bilinear sampling, grey, noise,
-normalisation.
+"""The image part of `augmentation` in one pass over bytes: tone table, bilinear sampling, grey, noise, normalisation.
 
-Same definition as `augmentation.transform_reference`; runs in the calling thread and releases the
-interpreter's lock.
+Same definition as `augmentation.transform_reference`; runs in the calling thread and releases the interpreter's lock.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def check_backbone(name: str) -> str:
 class Backbone(nn.Module):
     """A timm model without its classifier. `channels` is C of the map that it gives.
 
-    The layers that timm keeps for classification only (MobileNetV3's conv_head) stay in the module and are not
-    run, as in Table I of Kim 2023, which counts them.
+    The layers that timm keeps for classification only (MobileNetV3's conv_head) stay in the module and are not run, as
+    in Table I of Kim 2023, which counts them.
     """
 
     def __init__(self, name: str, pretrained: bool, image_size: int) -> None:

@@ -35,8 +35,7 @@ def draw_landmarks(image: Bytes, landmarks: Floats, visible: np.ndarray | None =
 def contact_sheet(
     recipe: SyntheticRecipe, split: str = "train", columns: int = 8, plain_rows: int = 3, marked_rows: int = 2
 ) -> Bytes:
-    """The first images of a split as one picture: `plain_rows` as they are, then `marked_rows` with
-    landmarks."""
+    """The first images of a split as one picture: `plain_rows` as they are, then `marked_rows` with landmarks."""
     wanted = columns * (plain_rows + marked_rows)
     if wanted > recipe.count(split):
         raise InputError(f"a sheet of {wanted} faces needs as many in split {split!r}, which has {recipe.count(split)}")

@@ -6,13 +6,12 @@ Angles are degrees in the order pitch, yaw, roll, and
     Rx = [[1, 0, 0], [0, c, s], [0, −s, c]],  Ry = [[c, 0, −s], [0, 1, 0], [s, 0, c]],
     Rz = [[c, s, 0], [−s, c, 0], [0, 0, 1]]
 
-acts on model coordinates (x right, y up, z towards the viewer). A pose is the 3×4 matrix [sR | t] that takes
-model coordinates to *y-up image coordinates*: with 0-based pixel centres and an image of h rows, the pixel
-(x, y) has the y-up coordinates (x, h − 1 − y). Landmarks are always in pixels, y down, the origin at the
-centre of pixel (0, 0).
+acts on model coordinates (x right, y up, z towards the viewer). A pose is the 3×4 matrix [sR | t] that takes model
+coordinates to *y-up image coordinates*: with 0-based pixel centres and an image of h rows, the pixel (x, y) has the
+y-up coordinates (x, h − 1 − y). Landmarks are always in pixels, y down, the origin at the centre of pixel (0, 0).
 
-Every function takes NumPy arrays or torch tensors and gives back the same kind and dtype. Only NumPy and
-torch are imported.
+Every function takes NumPy arrays or torch tensors and gives back the same kind and dtype. Only NumPy and torch are
+imported.
 """
 
 from __future__ import annotations
@@ -112,13 +111,13 @@ def euler_to_matrix(angles: Array) -> Array:
 def matrix_to_euler(matrix: Array) -> Array:
     """Angles of rotation matrices: the exact inverse of `euler_to_matrix` for |yaw| < 90°.
 
-    matrix (…, 3, 3), rotations (see `orthonormalize` for anything else). Returns (…, 3) degrees: pitch, yaw,
-    roll, with |yaw| ≤ 90°.
+    matrix (…, 3, 3), rotations (see `orthonormalize` for anything else). Returns (…, 3) degrees: pitch, yaw, roll, with
+    |yaw| ≤ 90°.
 
-    pitch = atan2(R12, R22), yaw = atan2(−R02, hypot(R12, R22)), and roll = atan2(sp·R20 − cp·R10, cp·R11 −
-    sp·R21). On a rotation with |yaw| < 90° this roll equals atan2(R01, R00); unlike that one it stays
-    consistent with the pitch at ±90°, where both are known only together, so that matrix → angles → matrix
-    holds everywhere. Gradients are finite for any finite matrix, the zero matrix included (its angles are 0).
+    pitch = atan2(R12, R22), yaw = atan2(−R02, hypot(R12, R22)), and roll = atan2(sp·R20 − cp·R10, cp·R11 − sp·R21). On
+    a rotation with |yaw| < 90° this roll equals atan2(R01, R00); unlike that one it stays consistent with the pitch at
+    ±90°, where both are known only together, so that matrix → angles → matrix holds everywhere. Gradients are finite
+    for any finite matrix, the zero matrix included (its angles are 0).
     """
     matrix = _floating(matrix)
     xp = _namespace(matrix)
@@ -152,13 +151,12 @@ def _cross(a: Any, b: Any) -> Any:
 def orthonormalize(matrix: Array) -> tuple[Array, Array]:
     """The rotation and the scale of any 3×3 matrix, as a network's nine numbers need it.
 
-    Gram–Schmidt on the first two rows: e1 = r1/|r1|, e2 = the part of r2 across e1, at unit length, e3 = e1 ×
-    e2. scale = (|r1| + |r2|)/2. The third row is not used: it carries only what the first two imply (3DDFA
-    does the same).
+    Gram–Schmidt on the first two rows: e1 = r1/|r1|, e2 = the part of r2 across e1, at unit length, e3 = e1 × e2. scale
+    = (|r1| + |r2|)/2. The third row is not used: it carries only what the first two imply (3DDFA does the same).
 
-    matrix (…, 3, 3). Returns (rotation (…, 3, 3) with determinant +1, scale (…)). Values and gradients are
-    finite for any nine finite numbers of magnitude below 1e38: a row without a direction (zero, or collinear
-    with the first) is replaced by a fixed axis and passes no gradient.
+    matrix (…, 3, 3). Returns (rotation (…, 3, 3) with determinant +1, scale (…)). Values and gradients are finite for
+    any nine finite numbers of magnitude below 1e38: a row without a direction (zero, or collinear with the first) is
+    replaced by a fixed axis and passes no gradient.
     """
     matrix = _floating(matrix)
     xp = _namespace(matrix)
@@ -211,8 +209,8 @@ def box_of_landmarks(landmarks: Array) -> Array:
 def crop_from_landmarks(landmarks: Array, factor: float = math.sqrt(2)) -> Array:
     """The square crop around landmarks: side max(w, h)·√2 around the centre of their box.
 
-    (…, K, 2 or 3) pixels -> (…, 4) pixels: left, top, right, bottom, the *centres* of the outermost pixels
-    lie half a pixel inside. It may reach beyond the image.
+    (…, K, 2 or 3) pixels -> (…, 4) pixels: left, top, right, bottom, the *centres* of the outermost pixels lie half a
+    pixel inside. It may reach beyond the image.
     """
     box = box_of_landmarks(landmarks)
     low, high = box[..., :2], box[..., 2:]
@@ -231,10 +229,9 @@ def _in_plane(degrees: Any) -> Any:
 def rotate_angles(angles: Array, degrees: Array) -> Array:
     """Angles of a face after its image is turned *clockwise* (as seen) by `degrees`: R becomes Rz(degrees)·R.
 
-    angles (…, 3) and degrees (…), both in degrees. All three angles change, since roll is the rightmost
-    factor of R. Two triples of angles give the same matrix, (p, y, r) and (p + 180, 180 − y, r + 180); the
-    one nearer to the given angles is returned, so that faces turned beyond ±90° of yaw stay on their branch.
-    A turn by 0 changes nothing.
+    angles (…, 3) and degrees (…), both in degrees. All three angles change, since roll is the rightmost factor of R.
+    Two triples of angles give the same matrix, (p, y, r) and (p + 180, 180 − y, r + 180); the one nearer to the given
+    angles is returned, so that faces turned beyond ±90° of yaw stay on their branch. A turn by 0 changes nothing.
     """
     angles = _floating(angles)
     xp = _namespace(angles)
@@ -266,8 +263,8 @@ def transform_points(points: Array, affine: Array) -> Array:
 def rotate_pose(pose: Array, affine: Array, height: int, new_height: int) -> Array:
     """The pose after a similarity of the image (rotation, scale, shift; no mirroring, see `mirror_pose`).
 
-    pose (…, 12): row-major 3×4 [sR | t] into the y-up pixels of an image of `height` rows. affine (…, 2, 3):
-    maps pixels (x, y down) of that image to pixels of an image of `new_height` rows. Returns (…, 12).
+    pose (…, 12): row-major 3×4 [sR | t] into the y-up pixels of an image of `height` rows. affine (…, 2, 3): maps
+    pixels (x, y down) of that image to pixels of an image of `new_height` rows. Returns (…, 12).
     """
     matrix = pose.reshape(*pose.shape[:-1], 3, 4)
     a, b, tx = affine[..., 0, 0], affine[..., 0, 1], affine[..., 0, 2]
@@ -287,8 +284,7 @@ def mirror_angles(angles: Array) -> Array:
 
 
 def mirror_pose(pose: Array, width: int) -> Array:
-    """The pose (…, 12) after the image of `width` columns is flipped left to right: F·R·F, t_x -> width − 1 −
-    t_x.
+    """The pose (…, 12) after the image of `width` columns is flipped left to right: F·R·F, t_x -> width − 1 − t_x.
 
     It maps the mirrored model, whose parameters are the old ones times their parity signs.
     """
@@ -321,8 +317,7 @@ def pose_matrix(angles: Array, scale: Array, translation: Array) -> Array:
 
 
 def project(points: Array, pose: Array, height: int) -> Array:
-    """Model points (…, K, 3) under poses (…, 12) -> (…, K, 3) pixels of an image of `height` rows: x, y down,
-    z."""
+    """Model points (…, K, 3) under poses (…, 12) -> (…, K, 3) pixels of an image of `height` rows: x, y down, z."""
     matrix = pose.reshape(*pose.shape[:-1], 3, 4)
     moved = points @ matrix[..., :3].swapaxes(-1, -2) + matrix[..., None, :, 3]
     return _stack([moved[..., 0], (height - 1) - moved[..., 1], moved[..., 2]])

@@ -1,13 +1,10 @@
-"""The mean head: an analytic surface on a grid of columns (angle around the head) and rows (shoulders to
-crown).
+"""The mean head: an analytic surface on a grid of columns (angle around the head) and rows (shoulders to crown).
 
-Model units: half the width of the face is about 0.76; x right, y up, z towards the viewer; the origin lies
-inside the head, level with the bridge of the nose. One grid carries shoulders, neck, the underside of the
-jaw, the face, ears and skull, so that the jaw is a row of the grid: it is round, and the contour landmarks
-lie on it by construction.
+Model units: half the width of the face is about 0.76; x right, y up, z towards the viewer; the origin lies inside the
+head, level with the bridge of the nose. One grid carries shoulders, neck, the underside of the jaw, the face, ears and
+skull, so that the jaw is a row of the grid: it is round, and the contour landmarks lie on it by construction.
 
-The numbers below are proportions of an average head, drawn up for this library; no scan or data set went into
-them.
+The numbers below are proportions of an average head, drawn up for this library; no scan or data set went into them.
 """
 
 from __future__ import annotations
@@ -126,10 +123,10 @@ def _features(x: Floats, y: Floats, z: Floats, angle: Floats) -> tuple[Floats, F
 class HeadMesh:
     """The mean head.
 
-    vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front
-    faces counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror
-    (V,): the vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's
-    edge; landmark_vertices (68, 3), landmark_weights (68, 3): barycentric points on the surface.
+    vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front faces
+    counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror (V,): the
+    vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's edge; landmark_vertices
+    (68, 3), landmark_weights (68, 3): barycentric points on the surface.
     """
 
     vertices: Floats
@@ -177,8 +174,7 @@ def _surface() -> tuple[Floats, Floats, int]:
 
 
 def _triangulate(rows: int, columns: int) -> Ints:
-    """Two triangles a cell; the diagonal changes sides in the middle, so that the mesh is its own mirror
-    image."""
+    """Two triangles a cell; the diagonal changes sides in the middle, so that the mesh is its own mirror image."""
     index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     left = np.arange(columns - 1) < (columns - 1) // 2
@@ -188,8 +184,8 @@ def _triangulate(rows: int, columns: int) -> Ints:
 
 
 def _targets() -> list[tuple[float, float]]:
-    """Where landmarks 17–67 of the face's left half of the image (x ≤ 0) and the midline sit, front view,
-    model units."""
+    """Where landmarks 17–67 of the face's left half of the image (x ≤ 0) and the midline sit, front view, model
+    units."""
     at: dict[int, tuple[float, float]] = {}
     brow = ((0.575, 0.415), (0.49, 0.475), (0.385, 0.505), (0.28, 0.495), (0.185, 0.462))
     at.update({17 + i: (-x, y) for i, (x, y) in enumerate(brow)})

@@ -1,10 +1,10 @@
 """The library's own morphable model: S = mean + A_shape·α + A_expression·β.
 
-The shape modes are the leading eigenfunctions of a Gaussian process on the mean head (GPMM: Lüthi, Gerig,
-Jud, Vetter, "Gaussian Process Morphable Models", TPAMI 2018, https://arxiv.org/abs/1603.07254) with a
-squared-exponential kernel of two scales. The kernel is split into a part that is even and a part that is odd
-under the mirror x → −x, so every mode has a definite parity and mirroring a face is a sign vector on its
-coefficients, exact. Expression modes are local analytic fields, each even or odd by construction.
+The shape modes are the leading eigenfunctions of a Gaussian process on the mean head (GPMM: Lüthi, Gerig, Jud, Vetter,
+"Gaussian Process Morphable Models", TPAMI 2018, https://arxiv.org/abs/1603.07254) with a squared-exponential kernel of
+two scales. The kernel is split into a part that is even and a part that is odd under the mirror x → −x, so every mode
+has a definite parity and mirroring a face is a sign vector on its coefficients, exact. Expression modes are local
+analytic fields, each even or odd by construction.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def _without_similarity(modes: Floats, mesh: HeadMesh) -> Floats:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Decompositions in one thread: their rounding depends on the number, and idle BLAS threads that spin on
-    a busy machine make these small ones a hundred times slower."""
+    """Decompositions in one thread: their rounding depends on the number, and idle BLAS threads that spin on a busy
+    machine make these small ones a hundred times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -162,8 +162,7 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
 class LandmarkBasis:
     """The model at its 68 landmarks, exactly linear: landmarks = mean + shape·α + expression·β.
 
-    mean (68, 3), shape (68, 3, 40), expression (68, 3, 10), model units (y up, z towards the viewer),
-    float64.
+    mean (68, 3), shape (68, 3, 40), expression (68, 3, 10), model units (y up, z towards the viewer), float64.
     """
 
     mean: Floats
@@ -175,9 +174,9 @@ class LandmarkBasis:
 class MorphableModel:
     """The morphable model of the whole head.
 
-    mesh: topology, UV and landmarks; mean (V, 3); shape_modes (V, 3, 40); expression_modes (V, 3, 10);
-    shape_parity (40,) and expression_parity (10,): +1 or −1, the factors of the coefficients when a face is
-    mirrored. Coefficients have unit variance. Model units, float64.
+    mesh: topology, UV and landmarks; mean (V, 3); shape_modes (V, 3, 40); expression_modes (V, 3, 10); shape_parity
+    (40,) and expression_parity (10,): +1 or −1, the factors of the coefficients when a face is mirrored. Coefficients
+    have unit variance. Model units, float64.
     """
 
     mesh: HeadMesh

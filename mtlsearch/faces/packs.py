@@ -1,17 +1,15 @@
-"""Packed face crops: one memory-mapped uint8 array and one labels file per split, under a manifest with
-checksums.
+"""Packed face crops: one memory-mapped uint8 array and one labels file per split, under a manifest with checksums.
 
     <folder>/manifest.json
     <folder>/train.images.npy   (N, H, H, 3) uint8 RGB
     <folder>/train.labels.npz   named arrays, no pickles; see `synthetic.LABELS`
     … the same for val and test
 
-A pack appears whole or not at all: it is written to a temporary folder beside its place and renamed, under a
-lock, so that processes that start together pack once and the others wait and open.
+A pack appears whole or not at all: it is written to a temporary folder beside its place and renamed, under a lock, so
+that processes that start together pack once and the others wait and open.
 
-Rendering runs in threads: the work is in numba and OpenCV, which release the interpreter's lock, and threads
-need no pickling, no `__main__` guard and no second copy of the model, whoever the caller is: script, pytest
-or Ray actor.
+Rendering runs in threads: the work is in numba and OpenCV, which release the interpreter's lock, and threads need no
+pickling, no `__main__` guard and no second copy of the model, whoever the caller is: script, pytest or Ray actor.
 """
 
 from __future__ import annotations
@@ -120,8 +118,8 @@ def _checksum(path: Path) -> str:
 def open_pack(folder: str | Path, verify: bool = False) -> Pack:
     """Open a pack after checking that its files are there at their full size and of the stated shapes.
 
-    verify: compare every file's checksum too (reads everything). Raises InputError, naming the file, what was
-    expected, what was found and what to do.
+    verify: compare every file's checksum too (reads everything). Raises InputError, naming the file, what was expected,
+    what was found and what to do.
     """
     folder = Path(folder)
     path = folder / "manifest.json"
@@ -195,10 +193,10 @@ def ensure_pack(
 ) -> Pack:
     """The pack of a recipe, rendered now if it is not there yet.
 
-    root: default `default_root()`; progress(done, total): called in the calling thread as images are
-    rendered, not at all when the pack exists; workers: threads, default all CPUs of this process. Any number
-    of processes may call this together. Raises InputError when the folder cannot be written, the disk is too
-    small, or an existing pack is damaged.
+    root: default `default_root()`; progress(done, total): called in the calling thread as images are rendered, not at
+    all when the pack exists; workers: threads, default all CPUs of this process. Any number of processes may call this
+    together. Raises InputError when the folder cannot be written, the disk is too small, or an existing pack is
+    damaged.
     """
     folder = pack_folder(recipe, root)
     if folder.exists():

@@ -39,8 +39,7 @@ def to_pixels(vertices, pose, height, out):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def vertex_normals(points, triangles, out):  # type: ignore[no-untyped-def]
-    """Area-weighted unit normals in viewer coordinates (x right, y up, z towards the viewer) of pixels (y
-    down)."""
+    """Area-weighted unit normals in viewer coordinates (x right, y up, z towards the viewer) of pixels (y down)."""
     out[:] = 0
     for t in range(triangles.shape[0]):
         p, q, r = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -60,8 +59,7 @@ def vertex_normals(points, triangles, out):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def rasterise(points, triangles, depth, owner, bary):  # type: ignore[no-untyped-def]
-    """Nearest front-facing triangle of every pixel centre: depth (H, W), owner (H, W) or −1, bary (H, W,
-    2)."""
+    """Nearest front-facing triangle of every pixel centre: depth (H, W), owner (H, W) or −1, bary (H, W, 2)."""
     height, width = depth.shape
     depth[:] = OFF
     owner[:] = -1
@@ -128,11 +126,11 @@ def shade(  # type: ignore[no-untyped-def]
 ):
     """Shade the pixels that `owner` covers.
 
-    planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base
-    (3,): skin. layers (L, 2): plane, opacity; colours (L, 3): the layers are mixed over the skin in order.
-    gain: planes of multiplicative detail (index, strength) and occlusion (index, strength). flat (V, 2): x, y
-    on the mean head, for the irises; eyes: white's layer, gaze x, gaze y, radius, softness, colour r, g, b.
-    light (3, 9): second-order irradiance per channel; gloss: strength, direction x, y, z.
+    planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base (3,):
+    skin. layers (L, 2): plane, opacity; colours (L, 3): the layers are mixed over the skin in order. gain: planes of
+    multiplicative detail (index, strength) and occlusion (index, strength). flat (V, 2): x, y on the mean head, for the
+    irises; eyes: white's layer, gaze x, gaze y, radius, softness, colour r, g, b. light (3, 9): second-order irradiance
+    per channel; gloss: strength, direction x, y, z.
     """
     rows, columns = planes.shape[1] - 1, planes.shape[2] - 1
     detail, occlusion = int(gain[0, 0]), int(gain[1, 0])
@@ -222,8 +220,8 @@ def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
 def paint_shapes(image, covered, shapes):  # type: ignore[no-untyped-def]
     """Soft-edged ellipses and boxes over the image.
 
-    shapes (K, 12): kind (0 ellipse, 1 box), centre x, y, half axes a, b, cosine, sine, softness in pixels, r,
-    g, b, shading across. covered (H, W) bool is set where a shape hides what lies below.
+    shapes (K, 12): kind (0 ellipse, 1 box), centre x, y, half axes a, b, cosine, sine, softness in pixels, r, g, b,
+    shading across. covered (H, W) bool is set where a shape hides what lies below.
     """
     height, width = image.shape[:2]
     for k in range(shapes.shape[0]):
@@ -260,11 +258,10 @@ def finish(image, tile, offset, sigma, table, out):  # type: ignore[no-untyped-d
 
 @nb.njit(cache=True, nogil=True)
 def visible_points(points, depth, covered, tolerance, out):  # type: ignore[no-untyped-def]
-    """Points (K, 3) in pixels that lie inside the image, at most `tolerance` behind the surface and under no
-    shape.
+    """Points (K, 3) in pixels that lie inside the image, at most `tolerance` behind the surface and under no shape.
 
-    A point on the silhouette is tried against its four neighbouring pixels: one that sees it, or sees past
-    the head, is enough.
+    A point on the silhouette is tried against its four neighbouring pixels: one that sees it, or sees past the head, is
+    enough.
     """
     height, width = depth.shape
     for k in range(points.shape[0]):
@@ -284,9 +281,9 @@ def render_head(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Everything from coefficients to the composed picture, in one call.
 
-    So threads hand the interpreter's lock over once an image, not once a step. image (H, W, 3) holds the
-    background; returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3):
-    what hair adds to the vertices, or (0, 3). The rest is as in the functions above.
+    So threads hand the interpreter's lock over once an image, not once a step. image (H, W, 3) holds the background;
+    returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3): what hair adds to the
+    vertices, or (0, 3). The rest is as in the functions above.
     """
     height, width = image.shape[:2]
     vertices = np.empty_like(mean)

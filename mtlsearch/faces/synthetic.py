@@ -1,10 +1,8 @@
-"""The synthetic face set: images with exact landmarks, angles, poses and model parameters, made from a
-recipe.
+"""The synthetic face set: images with exact landmarks, angles, poses and model parameters, made from a recipe.
 
-Sample i of a split depends on (seed, split, i) alone, so any number of threads or processes renders the same
-bytes. Projection is weak perspective. The stored image carries a margin around its nominal crop, so that
-rotations and shifts of augmentation bring no black corners in: the nominal crop is the centre S×S of a square
-of ceil(S·margin) pixels.
+Sample i of a split depends on (seed, split, i) alone, so any number of threads or processes renders the same bytes.
+Projection is weak perspective. The stored image carries a margin around its nominal crop, so that rotations and shifts
+of augmentation bring no black corners in: the nominal crop is the centre S×S of a square of ceil(S·margin) pixels.
 """
 
 from __future__ import annotations
@@ -38,11 +36,10 @@ SPLITS = ("train", "val", "test")
 class SyntheticRecipe:
     """What is rendered. Everything that changes a byte of the result is a field here.
 
-    seed; train, val, test: images per split; image_size: side S of the nominal crop in pixels; margin: side
-    of the stored image over S; yaw_uniform: share of samples with yaw uniform in ±max_yaw, the rest is normal
-    with yaw_std; pitch_std, roll_std: normal, cut at ±max_pitch_roll (all in degrees); jitter: shift of the
-    crop as a share of its side and spread of the log of its size (normal, cut at twice); generator_version:
-    see GENERATOR_VERSION.
+    seed; train, val, test: images per split; image_size: side S of the nominal crop in pixels; margin: side of the
+    stored image over S; yaw_uniform: share of samples with yaw uniform in ±max_yaw, the rest is normal with yaw_std;
+    pitch_std, roll_std: normal, cut at ±max_pitch_roll (all in degrees); jitter: shift of the crop as a share of its
+    side and spread of the log of its size (normal, cut at twice); generator_version: see GENERATOR_VERSION.
     """
 
     seed: int = 0
@@ -86,8 +83,7 @@ class SyntheticRecipe:
 
     @property
     def stored_size(self) -> int:
-        """Side of the stored image; of the same parity as image_size, so that the crop lies in the exact
-        centre."""
+        """Side of the stored image; of the same parity as image_size, so that the crop lies in the exact centre."""
         stored = math.ceil(self.image_size * self.margin - 1e-9)
         return stored + (stored - self.image_size) % 2
 
@@ -130,11 +126,10 @@ LABELS: dict[str, tuple[tuple[int, ...], str]] = {
 class Sample:
     """One face.
 
-    image (H, H, 3) uint8 RGB, H = stored size; landmarks (68, 3) float64: x right, y down, in pixels of this
-    image with the origin at the centre of pixel (0, 0), z in the same scale towards the viewer; angles (3,)
-    degrees: pitch, yaw, roll; pose (12,): row-major 3×4 [sR | t] from model units to y-up pixels (image y = H
-    − 1 − y_up; t_z = 0); shape (40,), expression (10,): coefficients; visible (68,) bool: inside the image
-    and hidden by nothing.
+    image (H, H, 3) uint8 RGB, H = stored size; landmarks (68, 3) float64: x right, y down, in pixels of this image with
+    the origin at the centre of pixel (0, 0), z in the same scale towards the viewer; angles (3,) degrees: pitch, yaw,
+    roll; pose (12,): row-major 3×4 [sR | t] from model units to y-up pixels (image y = H − 1 − y_up; t_z = 0); shape
+    (40,), expression (10,): coefficients; visible (68,) bool: inside the image and hidden by nothing.
     """
 
     image: Bytes
@@ -209,8 +204,7 @@ def render_face(
     stored_size: int,
     jitter: float = 0.0,
 ) -> Sample:
-    """A face of given angles (3,) degrees, shape (40,) and expression (10,); rng draws its crop and its
-    looks."""
+    """A face of given angles (3,) degrees, shape (40,) and expression (10,); rng draws its crop and its looks."""
     model = morphable_model()
     points = model.landmarks(shape, expression)
     turned = pose_matrix(angles, np.array(1.0), np.zeros(3))

@@ -14,9 +14,9 @@ from . import gramian as _gramian
 class Diagnostics:
     """Of the last combination, over the shared parameters, for the K tasks that took part.
 
-    tasks: their names. weights: (K,), or None for a strategy that combines rows without weights. gramian:
-    (K, K) float64 of the unscaled gradients, or None for a loss strategy, which never sees gradients.
-    Reading a property that is a Python number waits for the device; keeping the record does not.
+    tasks: their names. weights: (K,), or None for a strategy that combines rows without weights. gramian: (K, K)
+    float64 of the unscaled gradients, or None for a loss strategy, which never sees gradients. Reading a property that
+    is a Python number waits for the device; keeping the record does not.
     """
 
     tasks: tuple[str, ...]

@@ -68,8 +68,8 @@ class Engine(ABC):
 class LossEngine(Engine):
     """One backward of the weighted losses a call. Linear in the losses, so it fills `.grad` at once.
 
-    Unless the strategy must see all losses to weigh any of them, and they come in several calls: then one
-    gradient a task waits for the weights.
+    Unless the strategy must see all losses to weigh any of them, and they come in several calls: then one gradient a
+    task waits for the weights.
     """
 
     def __init__(self, strategy: LossStrategy, sets: ParameterSets) -> None:
@@ -242,9 +242,8 @@ class RowsEngine(Engine):
     def _apply(self, gramian: Tensor, step: Step) -> Tensor | None:
         """Let the strategy combine, and write `.grad`; the weights, if it has any.
 
-        A Gramian that is not finite makes the combined gradient NaN, which GradScaler takes as its sign to
-        skip the step. Only a strategy with state is looked at on the host, so as not to let it see such a
-        step.
+        A Gramian that is not finite makes the combined gradient NaN, which GradScaler takes as its sign to skip the
+        step. Only a strategy with state is looked at on the host, so as not to let it see such a step.
         """
         strategy, finite = self._strategy, gramian.isfinite().all()
         weights = None

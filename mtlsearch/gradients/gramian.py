@@ -25,8 +25,8 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 def gramian(rows: Tensor) -> Tensor:
     """G = J Jᵀ: rows (T, P), float32 or float64 -> (T, T) float64 on the rows' device.
 
-    float32 rows are multiplied in float32 over blocks of columns and the blocks summed in float64: a single
-    float32 product errs by 3e-4 on nearly opposed rows, and casting all rows to float64 is slow.
+    float32 rows are multiplied in float32 over blocks of columns and the blocks summed in float64: a single float32
+    product errs by 3e-4 on nearly opposed rows, and casting all rows to float64 is slow.
     """
     with full_precision(rows.device):
         if rows.dtype == torch.float64:

@@ -16,8 +16,8 @@ _COMPILED_NODE = "CompiledFunctionBackward"
 class ParameterSets:
     """Who reaches what. Shared: reached by two tasks or more, in this step or any before, or as given.
 
-    Remembering earlier steps keeps the sets stable while tasks come and go (a batch without labels for one of
-    them). Parameters are told apart by identity.
+    Remembering earlier steps keeps the sets stable while tasks come and go (a batch without labels for one of them).
+    Parameters are told apart by identity.
     """
 
     def __init__(self, shared: Iterable[Tensor] | nn.Module | None = None) -> None:
@@ -52,9 +52,8 @@ class ParameterSets:
     def observe(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
         """Record which of `parameters` the task's loss reaches: those with a gradient.
 
-        Behind a compiled module a gradient of zeros means "not reached". The first steps look at the
-        values, which waits for the device, until every parameter is known to be reached by some task; then
-        what was seen stands.
+        Behind a compiled module a gradient of zeros means "not reached". The first steps look at the values, which
+        waits for the device, until every parameter is known to be reached by some task; then what was seen stands.
         """
         if self.given:
             self._patterns.setdefault(task, [])

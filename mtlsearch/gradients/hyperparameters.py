@@ -5,8 +5,7 @@
         c: float = hyperparameter(0.5, ge=0, lt=1, search={"uniform": (0.1, 0.9)}, description="radius of
         the ball")
 
-Construction validates them; `StrategyInfo.hyperparameters` lists them for a config layer to build its
-schema from.
+Construction validates them; `StrategyInfo.hyperparameters` lists them for a config layer to build its schema from.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from .strategy import Strategy
 class LearnedScalars(Strategy):
     """Mixin of strategies with one trained number a task.
 
-    A parameter each, not one vector: a task that is absent from a step must have no gradient at all, or
-    momentum would move its number.
+    A parameter each, not one vector: a task that is absent from a step must have no gradient at all, or momentum would
+    move its number.
     """
 
     needs_tasks: ClassVar[bool] = True

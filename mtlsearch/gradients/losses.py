@@ -82,8 +82,8 @@ def _check(name: str, loss: object) -> None:
 class FiniteWatch:
     """Raises FloatingPointError for a loss that is NaN or infinite, naming its task.
 
-    On the CPU at once. On a GPU a look at the value would wait for the device, so the flags travel to
-    pinned memory beside the computation, and the error comes with the first call that finds them arrived.
+    On the CPU at once. On a GPU a look at the value would wait for the device, so the flags travel to pinned memory
+    beside the computation, and the error comes with the first call that finds them arrived.
     """
 
     def __init__(self) -> None:

@@ -123,9 +123,9 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         scaler: a GradScaler. The strategy sees unscaled losses and gradients; `.grad` stays scaled for
             `scaler.step(optimizer)`, which skips the step when any gradient is not finite.
 
-        Raises FloatingPointError when a loss is NaN or infinite and there is no scaler (on a GPU with a
-        later call: looking at once would wait for the device), ValueError or TypeError for losses that
-        cannot be used or share no parameter. After an error nothing waits to be combined.
+        Raises FloatingPointError when a loss is NaN or infinite and there is no scaler (on a GPU with a later call:
+        looking at once would wait for the device), ValueError or TypeError for losses that cannot be used or share no
+        parameter. After an error nothing waits to be combined.
         """
         if scaler is not None and not scaler.is_enabled():
             scaler = None

@@ -68,8 +68,8 @@ class Paper:
 class StrategyInfo:
     """What a strategy is and needs, for tests, documentation and config layers.
 
-    scale_equivariant: combine(c·J) = c·combine(J) for every c > 0. permutation_equivariant: the result does
-    not depend on the order of the tasks (for random strategies: not even draw by draw).
+    scale_equivariant: combine(c·J) = c·combine(J) for every c > 0. permutation_equivariant: the result does not depend
+    on the order of the tasks (for random strategies: not even draw by draw).
     """
 
     strategy: type[Strategy]

@@ -22,8 +22,8 @@ _ALIGN = 16
 class TaskRows:
     """Accumulates per-task gradients and writes their combination to `.grad`.
 
-    Gradients of shared parameters live in rows; those of the others are kept as autograd gave them and are
-    added to `.grad` as plain backward would.
+    Gradients of shared parameters live in rows; those of the others are kept as autograd gave them and are added to
+    `.grad` as plain backward would.
     """
 
     def __init__(self, sets: ParameterSets) -> None:

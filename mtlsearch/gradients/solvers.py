@@ -1,7 +1,7 @@
 """Small problems on the T×T Gramian, solved in float64 on the host with numpy: no scipy, no cvxpy.
 
-Each solver states its tolerance and its bound on iterations. `precision` is the relative accuracy of the
-Gramian's entries (see `Step.precision`): what is smaller than that is rounding, not geometry.
+Each solver states its tolerance and its bound on iterations. `precision` is the relative accuracy of the Gramian's
+entries (see `Step.precision`): what is smaller than that is rounding, not geometry.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ def project_on_simplex(point: Array) -> Array:
 def nonnegative_quadratic(matrix: Array, linear: Array, precision: float = _EPS, bounded: bool = True) -> Array | None:
     """argmin ½·xᵀHx + fᵀx over x ≥ 0: matrix H (T, T) positive semidefinite, linear f (T,) -> x (T,).
 
-    Goldfarb and Idnani's dual active-set method: coordinates enter one at a time, each until the gradient
-    along it vanishes, and leave when they reach 0. The active block of H stays invertible, so duplicate and
-    opposed rows do no harm. Exact up to rounding: at the end the gradient Hx + f is at least
-    −T·precision·(|H|x + |f|) in every coordinate, and zero to that tolerance where x > 0. Typically T
-    changes of the active set, at most 20·T.
+    Goldfarb and Idnani's dual active-set method: coordinates enter one at a time, each until the gradient along it
+    vanishes, and leave when they reach 0. The active block of H stays invertible, so duplicate and opposed rows do no
+    harm. Exact up to rounding: at the end the gradient Hx + f is at least −T·precision·(|H|x + |f|) in every
+    coordinate, and zero to that tolerance where x > 0. Typically T changes of the active set, at most 20·T.
 
-    Without a minimum (H has a null direction d ≥ 0 with fᵀd < 0) the answer is None. A caller that knows
-    that there is one says `bounded`: such a direction is then the rounding of a flat one, and is left out.
+    Without a minimum (H has a null direction d ≥ 0 with fᵀd < 0) the answer is None. A caller that knows that there is
+    one says `bounded`: such a direction is then the rounding of a flat one, and is left out.
     """
     size = len(linear)
     x = np.zeros(size)
@@ -85,9 +84,9 @@ def nonnegative_quadratic(matrix: Array, linear: Array, precision: float = _EPS,
 def shortest_in_hull(gramian: Array, precision: float = _EPS) -> Array:
     """Weights (T,) on the simplex of the shortest vector wᵀJ in the convex hull of the rows of J.
 
-    With 11ᵀ added to G and the constraint Σw = 1 left out, the minimiser of ½·xᵀ(G + 11ᵀ)x − 1ᵀx over
-    x ≥ 0 is w times a positive number: the conditions of optimality are the same. Tolerance and bound are
-    those of `nonnegative_quadratic`; two rows have a closed form.
+    With 11ᵀ added to G and the constraint Σw = 1 left out, the minimiser of ½·xᵀ(G + 11ᵀ)x − 1ᵀx over x ≥ 0 is w times
+    a positive number: the conditions of optimality are the same. Tolerance and bound are those of
+    `nonnegative_quadratic`; two rows have a closed form.
     """
     if len(gramian) == 2:
         (a, b), (_, c) = gramian
@@ -120,13 +119,12 @@ def pseudo_inverse(gramian: Array, precision: float = _EPS) -> Array:
 def power_equation(gramian: Array, power: float, precision: float = _EPS) -> Array:
     """The w > 0 (T,) with (Gw)_i = w_i^−power; weight 0 for a zero row. power > 0.
 
-    w minimises the convex ½·wᵀGw − Σ_i ∫ w_i^−power, which damped Newton solves after every row is scaled
-    to length 1 in its own units (w = e·v with G_ii·e_i = e_i^−power). Stops when every equation holds to a
-    relative 1e-13, or when no step brings it closer (the limit that rounding sets where gradients oppose
-    each other: 1e-8 at angles of a thousandth); at most 200 Newton steps, 5 to 20 as a rule. power from 0.1
-    to 2: beyond, weights of rows of different lengths span more than float64 holds. Where 0 lies in the
-    convex hull of the gradients there is no solution: eigenvalues are lifted to the rounding T·precision,
-    which bounds w.
+    w minimises the convex ½·wᵀGw − Σ_i ∫ w_i^−power, which damped Newton solves after every row is scaled to length 1
+    in its own units (w = e·v with G_ii·e_i = e_i^−power). Stops when every equation holds to a relative 1e-13, or when
+    no step brings it closer (the limit that rounding sets where gradients oppose each other: 1e-8 at angles of a
+    thousandth); at most 200 Newton steps, 5 to 20 as a rule. power from 0.1 to 2: beyond, weights of rows of different
+    lengths span more than float64 holds. Where 0 lies in the convex hull of the gradients there is no solution:
+    eigenvalues are lifted to the rounding T·precision, which bounds w.
     """
     weights = np.zeros(len(gramian))
     nonzero = np.flatnonzero(gramian.diagonal() > 0)

@@ -25,11 +25,11 @@ Kind = Literal["gramian", "rows", "loss"]
 class Step:
     """What a strategy may know about the step besides gradients or losses.
 
-    index: how many combinations came before. seed: of the optimizer. names: all tasks known so far. tasks:
-    the positions in `names` of the tasks that take part now, in the order of the rows given; a strategy
-    that keeps state per task indexes it with these. losses: (K,) detached, unscaled losses of `tasks`,
-    summed over the calls of the step. precision: the relative accuracy of the Gramian's entries, which is
-    that of the gradients it was computed from.
+    index: how many combinations came before. seed: of the optimizer. names: all tasks known so far. tasks: the
+    positions in `names` of the tasks that take part now, in the order of the rows given; a strategy that keeps state
+    per task indexes it with these. losses: (K,) detached, unscaled losses of `tasks`, summed over the calls of the
+    step. precision: the relative accuracy of the Gramian's entries, which is that of the gradients it was computed
+    from.
     """
 
     index: int = 0
@@ -117,8 +117,8 @@ class Strategy(ABC):
     def specific_weights(self, step: Step) -> Tensor | None:
         """(K,) what gradients of task-specific parameters are multiplied with; None for 1.
 
-        For strategies that see gradients and still weigh losses: those weights reach all parameters. Asked
-        for once a step, after the combination.
+        For strategies that see gradients and still weigh losses: those weights reach all parameters. Asked for once a
+        step, after the combination.
         """
         return None
 

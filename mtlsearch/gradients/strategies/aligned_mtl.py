@@ -25,9 +25,8 @@ _SCALES: dict[str, Callable[[Array], float]] = {
 class AlignedMTL(SolvedStrategy):
     """w = √s·V·Λ^(−1/2)·Vᵀ·(1/T, …, 1/T) with G = V·Λ·Vᵀ: J gets condition number 1, and then the mean.
 
-    Senushkin et al. 2023, Algorithm 1. s is the smallest eigenvalue above rounding in the paper (`scale` =
-    "min"); "median" (the lower one of an even number) and "rmse" (the mean of the eigenvalues) are in the
-    authors' code.
+    Senushkin et al. 2023, Algorithm 1. s is the smallest eigenvalue above rounding in the paper (`scale` = "min");
+    "median" (the lower one of an even number) and "rmse" (the mean of the eigenvalues) are in the authors' code.
     """
 
     name: ClassVar[str] = "aligned_mtl"

@@ -16,15 +16,14 @@ from ..strategy import SolvedStrategy, Step
 def conflict_averse(gramian: Array, c: float, precision: float) -> Array:
     """argmax_d min_t ⟨g_t, d⟩ over ‖d − g_0‖ ≤ c·‖g_0‖, g_0 = mean(g): gramian (T, T) -> weights (T,) of d.
 
-    Solved in the worst improvement ν itself. The d nearest to g_0 with ⟨g_t, d⟩ ≥ ν for all t is
-    g_0 + Σ y_t·g_t, where y ≥ 0 minimises ½·yᵀGy + (Gb − ν)ᵀy, b = 1/T. Its distance to g_0 is a convex
-    function of ν that rises from 0, and the answer is where it reaches c·‖g_0‖. While the same tasks have
-    y_t > 0 the square of the distance is a quadratic in ν with a closed root, so the search ends after as
-    many steps as it meets sets of tasks; it stops at a relative 1e-13 in the distance, is kept in a bracket
-    by bisection, and takes at most 100 steps.
+    Solved in the worst improvement ν itself. The d nearest to g_0 with ⟨g_t, d⟩ ≥ ν for all t is g_0 + Σ y_t·g_t, where
+    y ≥ 0 minimises ½·yᵀGy + (Gb − ν)ᵀy, b = 1/T. Its distance to g_0 is a convex function of ν that rises from 0, and
+    the answer is where it reaches c·‖g_0‖. While the same tasks have y_t > 0 the square of the distance is a quadratic
+    in ν with a closed root, so the search ends after as many steps as it meets sets of tasks; it stops at a relative
+    1e-13 in the distance, is kept in a bracket by bisection, and takes at most 100 steps.
 
-    Among several maximisers (a zero gradient, gradients that cancel) this is the one nearest to g_0; with
-    y = λ·w it is the paper's g_0 + √φ·g_w/‖g_w‖ wherever that is defined.
+    Among several maximisers (a zero gradient, gradients that cancel) this is the one nearest to g_0; with y = λ·w it is
+    the paper's g_0 + √φ·g_w/‖g_w‖ wherever that is defined.
     """
     tasks = len(gramian)
     mean = np.full(tasks, 1 / tasks)
@@ -76,11 +75,11 @@ def _root_on(inner: Array, pulls: Array, support: np.ndarray[Any, Any], radius: 
 
 @dataclass(eq=False)
 class CAGrad(SolvedStrategy):
-    """d = g_0 + √φ·g_w/‖g_w‖ with g_0 the mean gradient, φ = c²‖g_0‖², w on the simplex minimising
-    ⟨g_w, g_0⟩ + √φ·‖g_w‖.
+    """d = g_0 + √φ·g_w/‖g_w‖ with g_0 the mean gradient, φ = c²‖g_0‖², w on the simplex minimising ⟨g_w, g_0⟩ +
+    √φ·‖g_w‖.
 
-    Liu et al. 2021, Algorithm 1: the direction within c·‖g_0‖ of the mean gradient that improves the worst
-    task most. c = 0 is the mean. Without the division by 1 + c² that the authors' code adds.
+    Liu et al. 2021, Algorithm 1: the direction within c·‖g_0‖ of the mean gradient that improves the worst task most. c
+    = 0 is the mean. Without the division by 1 + c² that the authors' code adds.
     """
 
     name: ClassVar[str] = "cagrad"

@@ -16,8 +16,8 @@ from ..strategy import SolvedStrategy, Step
 class ConFIG(SolvedStrategy):
     """(Σ_t ⟨g_t, u⟩)·u, where the unit vector u has the same cosine with every g_t.
 
-    Liu, Chu and Thuerey 2024, equation 2: u is the direction of [g_1/‖g_1‖, …]^(−⊤)·1. In the cosines C of
-    the gradients: u ∝ Σ_t y_t·g_t/‖g_t‖ with y = C⁺·1. A zero gradient takes no part.
+    Liu, Chu and Thuerey 2024, equation 2: u is the direction of [g_1/‖g_1‖, …]^(−⊤)·1. In the cosines C of the
+    gradients: u ∝ Σ_t y_t·g_t/‖g_t‖ with y = C⁺·1. A zero gradient takes no part.
     """
 
     name: ClassVar[str] = "config"

@@ -18,9 +18,9 @@ from ..strategy import Scalarization, Step
 class COSMOS(Scalarization):
     """Σ_t r_t·L_t − λ·cos(r, L).
 
-    Ruchte and Grabocka 2021, "Scalable Pareto Front Approximation for Deep Multi-Objective Learning", for
-    one fixed preference r, 1/T by default. (The whole method draws r anew for each batch and gives it to the
-    model as an input; that is up to the model.)
+    Ruchte and Grabocka 2021, "Scalable Pareto Front Approximation for Deep Multi-Objective Learning", for one fixed
+    preference r, 1/T by default. (The whole method draws r anew for each batch and gives it to the model as an input;
+    that is up to the model.)
     """
 
     name: ClassVar[str] = "cosmos"

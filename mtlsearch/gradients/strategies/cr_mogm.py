@@ -17,9 +17,9 @@ from ..strategy import GramianStrategy, Step, grown
 class CRMOGM(GramianStrategy):
     """λ_k = α·λ_(k−1) + (1 − α)·λ̂_k, where λ̂_k are the weights of the strategy `of`.
 
-    Zhou et al. 2022, "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and Beyond":
-    weights that follow the noise of a batch are correlated with its gradients, which averaging reduces. The
-    first λ is λ̂. `of` is a Gramian strategy without parameters of its own, with its default hyperparameters.
+    Zhou et al. 2022, "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and Beyond": weights that
+    follow the noise of a batch are correlated with its gradients, which averaging reduces. The first λ is λ̂. `of` is a
+    Gramian strategy without parameters of its own, with its default hyperparameters.
     """
 
     name: ClassVar[str] = "cr_mogm"

@@ -18,9 +18,9 @@ from ..strategy import RowStrategy, Step, grown_rows, positive
 class DBMTL(RowStrategy):
     """α·Σ_t ĝ_t/‖ĝ_t‖ with α = max_t ‖ĝ_t‖ and ĝ_t ← β_k·ĝ_t + (1 − β_k)·∇log L_t.
 
-    Lin et al. 2023, "Dual-Balancing for Multi-Task Learning". β_k = β/k^σ in step k, ĝ = 0 before the
-    first. Task-specific parameters get ∇log L_t = ∇L_t / L_t. Losses must be positive. Keeps a gradient for
-    each task (T·P numbers), and starts it anew when the set of shared parameters changes.
+    Lin et al. 2023, "Dual-Balancing for Multi-Task Learning". β_k = β/k^σ in step k, ĝ = 0 before the first.
+    Task-specific parameters get ∇log L_t = ∇L_t / L_t. Losses must be positive. Keeps a gradient for each task (T·P
+    numbers), and starts it anew when the set of shared parameters changes.
     """
 
     name: ClassVar[str] = "db_mtl"

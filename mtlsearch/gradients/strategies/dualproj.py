@@ -17,8 +17,8 @@ from .upgrad import project_on_dual_cone
 class DualProj(SolvedStrategy):
     """π(mean(g)), where π projects onto the dual cone {d : ⟨g_i, d⟩ ≥ 0 for all i}.
 
-    Lopez-Paz and Ranzato 2017, equation 11, with the mean gradient in place of the current task's; named so
-    by Quinton and Rey (2024).
+    Lopez-Paz and Ranzato 2017, equation 11, with the mean gradient in place of the current task's; named so by Quinton
+    and Rey (2024).
     """
 
     name: ClassVar[str] = "dualproj"

@@ -18,11 +18,11 @@ from ..strategy import RowStrategy, Step, grown, grown_rows
 class ExcessMTL(RowStrategy):
     """Loss weights w_t ∝ w_t·exp(η·E_t/E_t(0)), with E_t = g_tᵀ·diag(h_t)^(−1)·g_t.
 
-    He et al. 2024, "Robust Multi-Task Learning with Excess Risks", equations 6, 7 and 9: E_t estimates the
-    excess risk, h_t is the root of the sum of g_t² so far, and E_t(0) the mean of E_t in the first `warmup`
-    steps, in which weights are 1/T (the paper takes three epochs). No epsilon: a coordinate that has never
-    had a gradient counts 0. The weights sum to 1 and reach task-specific parameters. Keeps T·P numbers, and
-    starts anew when the set of shared parameters changes.
+    He et al. 2024, "Robust Multi-Task Learning with Excess Risks", equations 6, 7 and 9: E_t estimates the excess risk,
+    h_t is the root of the sum of g_t² so far, and E_t(0) the mean of E_t in the first `warmup` steps, in which weights
+    are 1/T (the paper takes three epochs). No epsilon: a coordinate that has never had a gradient counts 0. The weights
+    sum to 1 and reach task-specific parameters. Keeps T·P numbers, and starts anew when the set of shared parameters
+    changes.
     """
 
     name: ClassVar[str] = "excess_mtl"

@@ -15,11 +15,10 @@ from ..strategy import SolvedStrategy, Step
 class FairGrad(SolvedStrategy):
     """w > 0 with G·w = w^(−1/α).
 
-    Ban and Ji 2024, equation 4. α = 1 is proportional fairness (Nash-MTL without its limit on the norm),
-    α = 2 minimum potential delay, α → ∞ max-min fairness; from 0.5 to
-    10 here, where weights fit into float64. A zero gradient takes no part. The authors and
-    TorchJD minimise the residual with scipy; here damped Newton on the equivalent convex problem reaches
-    rounding.
+    Ban and Ji 2024, equation 4. α = 1 is proportional fairness (Nash-MTL without its limit on the norm), α = 2 minimum
+    potential delay, α → ∞ max-min fairness; from 0.5 to 10 here, where weights fit into float64. A zero gradient takes
+    no part. The authors and TorchJD minimise the residual with scipy; here damped Newton on the equivalent convex
+    problem reaches rounding.
     """
 
     name: ClassVar[str] = "fairgrad"

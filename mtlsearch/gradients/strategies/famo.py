@@ -21,11 +21,11 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8  # Adam's own defaults, as in the au
 class FAMO(LossStrategy):
     """Weights c·z_t/(L_t − b_t) with z = softmax(ξ) and c = 1/Σ_t z_t/(L_t − b_t), which sums them to 1.
 
-    Liu et al. 2023, Algorithm 1: ξ moves so that tasks whose log loss fell less in a step get more of the
-    next: its gradient is the Jacobian of softmax times δ_t = log(L_t − b_t) − log(L'_t − b_t), with Adam and
-    weight decay γ as in the authors' code. L' are the losses after the step: those of the next step's
-    batch, which costs no forward of its own (the authors' code evaluates the same batch again). A task
-    that is absent from either of two steps counts with δ = 0. Losses must exceed their bound b.
+    Liu et al. 2023, Algorithm 1: ξ moves so that tasks whose log loss fell less in a step get more of the next: its
+    gradient is the Jacobian of softmax times δ_t = log(L_t − b_t) − log(L'_t − b_t), with Adam and weight decay γ as in
+    the authors' code. L' are the losses after the step: those of the next step's batch, which costs no forward of its
+    own (the authors' code evaluates the same batch again). A task that is absent from either of two steps counts with δ
+    = 0. Losses must exceed their bound b.
     """
 
     name: ClassVar[str] = "famo"

@@ -16,8 +16,8 @@ from ..strategy import RowStrategy, Step
 def drop_signs(jacobian: Tensor, draws: Tensor, leak: float) -> Tensor:
     """Lines 10 to 15 of Algorithm 1: jacobian (T, P), draws (P,) uniform on [0, 1) -> gradient (P,).
 
-    With the positive sign purity P = ½·(1 + Σ_t g_t / Σ_t |g_t|), a coordinate keeps the positive entries
-    where P > U and the negative ones where P < U; `leak` of the dropped entries passes all the same.
+    With the positive sign purity P = ½·(1 + Σ_t g_t / Σ_t |g_t|), a coordinate keeps the positive entries where P > U
+    and the negative ones where P < U; `leak` of the dropped entries passes all the same.
     """
     size = jacobian.abs().sum(0)
     total = jacobian.sum(0)
@@ -31,9 +31,9 @@ def drop_signs(jacobian: Tensor, draws: Tensor, leak: float) -> Tensor:
 class GradDrop(RowStrategy):
     """Where the tasks disagree on the sign of a coordinate, keep only the entries of a randomly drawn sign.
 
-    Chen et al. 2020, "Just Pick a Sign", Algorithm 1 with f the identity, on the gradients of the shared
-    parameters (the paper applies it to those of an activation). The draws come from a generator keyed by
-    (seed, step) on the gradients' device.
+    Chen et al. 2020, "Just Pick a Sign", Algorithm 1 with f the identity, on the gradients of the shared parameters
+    (the paper applies it to those of an activation). The draws come from a generator keyed by (seed, step) on the
+    gradients' device.
     """
 
     name: ClassVar[str] = "graddrop"

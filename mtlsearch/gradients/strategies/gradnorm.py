@@ -19,12 +19,12 @@ from ..strategy import GramianStrategy, Step, grown
 class GradNorm(LearnedScalars, GramianStrategy):
     """Loss weights w_t, trained on Σ_t |w_t·‖g_t‖ − Ḡ·r_t^α| with the target held constant.
 
-    Chen et al. 2018, Algorithm 1: Ḡ is the mean of the norms w_t·‖g_t‖, and r_t the inverse training rate:
-    L_t/L_t(0) over its mean. The norms are those over all shared parameters (the paper takes the last
-    shared layer to save time; name it in shared=… for that, and others get the weighted sum too). The
-    weights reach task-specific parameters, start at 1, join the wrapped optimizer as a group of their own
-    without weight decay, and are scaled back to a sum of T before each step; one that a step has made
-    negative counts as 0. L_t(0) is the first loss seen; losses must not be 0.
+    Chen et al. 2018, Algorithm 1: Ḡ is the mean of the norms w_t·‖g_t‖, and r_t the inverse training rate: L_t/L_t(0)
+    over its mean. The norms are those over all shared parameters (the paper takes the last shared layer to save time;
+    name it in shared=… for that, and others get the weighted sum too). The weights reach task-specific parameters,
+    start at 1, join the wrapped optimizer as a group of their own without weight decay, and are scaled back to a sum of
+    T before each step; one that a step has made negative counts as 0. L_t(0) is the first loss seen; losses must not be
+    0.
     """
 
     name: ClassVar[str] = "gradnorm"

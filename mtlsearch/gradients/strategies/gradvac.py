@@ -17,11 +17,10 @@ from .pcgrad import random_orders
 def vaccinate(gramian: Tensor, orders: Tensor, targets: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """Algorithm 1 of the paper on the Gramian: weights (T,) and the new targets (T, T).
 
-    gramian (T, T). Row i of `orders` is the order in which gradient i meets the others (its own entry is
-    passed over). d_i = Σ_j W_ij·g_j starts at g_i. When it meets g_j with a cosine φ below the target φ̂_ij,
-    W_ij += ‖d_i‖(φ̂·√(1−φ²) − φ·√(1−φ̂²)) / (‖g_j‖·√(1−φ̂²)), which makes the cosine φ̂; then
-    φ̂_ij ← (1−β)·φ̂_ij + β·φ. No epsilon: a zero gradient, and a target of ±1, which no finite
-    step reaches, change nothing.
+    gramian (T, T). Row i of `orders` is the order in which gradient i meets the others (its own entry is passed over).
+    d_i = Σ_j W_ij·g_j starts at g_i. When it meets g_j with a cosine φ below the target φ̂_ij, W_ij += ‖d_i‖(φ̂·√(1−φ²)
+    − φ·√(1−φ̂²)) / (‖g_j‖·√(1−φ̂²)), which makes the cosine φ̂; then φ̂_ij ← (1−β)·φ̂_ij + β·φ. No epsilon: a zero
+    gradient, and a target of ±1, which no finite step reaches, change nothing.
     """
     tasks = len(gramian)
     places = torch.nn.functional.one_hot(orders.T, tasks).bool()  # (round, task, whom it meets)
@@ -46,8 +45,8 @@ def vaccinate(gramian: Tensor, orders: Tensor, targets: Tensor, beta: float) -> 
 class GradVac(GramianStrategy):
     """PCGrad with moving targets: each pair's cosine is raised to its exponential moving average.
 
-    Wang et al. 2021, Algorithm 1, over all shared parameters at once (the paper's "whole_model"). Targets
-    start at 0, where the first step is PCGrad's. Orders come from a generator keyed by (seed, step).
+    Wang et al. 2021, Algorithm 1, over all shared parameters at once (the paper's "whole_model"). Targets start at 0,
+    where the first step is PCGrad's. Orders come from a generator keyed by (seed, step).
     """
 
     name: ClassVar[str] = "gradvac"

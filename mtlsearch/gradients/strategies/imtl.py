@@ -18,8 +18,8 @@ from .imtl_g import PAPER, equal_projections
 class IMTL(LearnedScalars, GramianStrategy):
     """Losses exp(s_t)·L_t − s_t with learned s_t; their gradients are combined by IMTL-G.
 
-    Liu et al. 2021, the hybrid of "Towards Impartial Multi-task Learning". Task-specific parameters get the
-    gradient of exp(s_t)·L_t, and s_t that of the whole expression, exp(s_t)·L_t − 1.
+    Liu et al. 2021, the hybrid of "Towards Impartial Multi-task Learning". Task-specific parameters get the gradient of
+    exp(s_t)·L_t, and s_t that of the whole expression, exp(s_t)·L_t − 1.
     """
 
     name: ClassVar[str] = "imtl"

@@ -15,9 +15,9 @@ from ..strategy import SolvedStrategy, Step
 def equal_projections(gramian: Array, precision: float) -> Array:
     """w (T,) with Σ w = 1 and ⟨Σ w_t·g_t, g_i/‖g_i‖⟩ the same for all i.
 
-    v = G⁺·(‖g_1‖, …, ‖g_T‖), w = v / Σ v: the paper's solution where G is invertible, and for linearly
-    dependent rows the extension of Quinton and Rey (2024, "Jacobian Descent for Multi-Objective
-    Optimization"). Zeros where Σ v is zero to rounding.
+    v = G⁺·(‖g_1‖, …, ‖g_T‖), w = v / Σ v: the paper's solution where G is invertible, and for linearly dependent rows
+    the extension of Quinton and Rey (2024, "Jacobian Descent for Multi-Objective Optimization"). Zeros where Σ v is
+    zero to rounding.
     """
     scale = gramian.diagonal().max()
     if scale <= 0:
@@ -32,8 +32,8 @@ def equal_projections(gramian: Array, precision: float) -> Array:
 class IMTLG(SolvedStrategy):
     """w with Σ w = 1 so that the combined gradient has equal projections on all task gradients.
 
-    Liu et al. 2021, the gradient balance of "Towards Impartial Multi-task Learning". Weights can be
-    negative. A zero gradient takes no part.
+    Liu et al. 2021, the gradient balance of "Towards Impartial Multi-task Learning". Weights can be negative. A zero
+    gradient takes no part.
     """
 
     name: ClassVar[str] = "imtl_g"

@@ -18,9 +18,9 @@ from .imtl_g import PAPER
 class IMTLL(LearnedScalars, LossStrategy):
     """Σ_t exp(s_t)·L_t − s_t with a learned s_t for each task, 0 at first.
 
-    Liu et al. 2021, the loss balance of "Towards Impartial Multi-task Learning" (base e). At the optimum
-    exp(s_t)·L_t = 1 for every task. The s_t join the wrapped optimizer as a parameter group of their own,
-    without weight decay; an absent task's s_t does not move.
+    Liu et al. 2021, the loss balance of "Towards Impartial Multi-task Learning" (base e). At the optimum exp(s_t)·L_t =
+    1 for every task. The s_t join the wrapped optimizer as a parameter group of their own, without weight decay; an
+    absent task's s_t does not move.
     """
 
     name: ClassVar[str] = "imtl_l"

@@ -14,10 +14,10 @@ from ..strategy import SolvedStrategy, Step
 class MGDA(SolvedStrategy):
     """min_w ‖Σ_t w_t·g_t‖² over w ≥ 0, Σ w = 1.
 
-    Sener and Koltun 2018, equation 3 (the "MGDA-UB" of the paper takes gradients of the representation; this
-    is the plain form over the shared parameters). They and TorchJD stop a Frank-Wolfe iteration early; here
-    the minimiser is exact up to rounding. Zero, and training stands still, where one gradient is zero or
-    the gradients cancel: that is what the definition says.
+    Sener and Koltun 2018, equation 3 (the "MGDA-UB" of the paper takes gradients of the representation; this is the
+    plain form over the shared parameters). They and TorchJD stop a Frank-Wolfe iteration early; here the minimiser is
+    exact up to rounding. Zero, and training stands still, where one gradient is zero or the gradients cancel: that is
+    what the definition says.
     """
 
     name: ClassVar[str] = "mgda"

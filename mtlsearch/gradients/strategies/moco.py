@@ -20,12 +20,12 @@ from ..strategy import RowStrategy, Step, grown, grown_rows
 class MoCo(RowStrategy):
     """Yλ with y_t ← y_t − β_k·(y_t − g_t) and λ ← Π(λ − γ_k·(YᵀY + ρI)·λ), Π the projection on the simplex.
 
-    Fernando et al. 2023, "Mitigating Gradient Bias in Multi-objective Learning", Algorithm 1, without the
-    ball that y is projected on when a bound on the gradients is known. β_k = β/k^½ and γ_k = γ/k^½ in step
-    k, y = 0 and λ = 1/T before the first, as in the authors' code; that code also puts softmax in place of
-    Π and scales gradients by their losses, which the paper does not. γ works on squared gradient norms: it
-    must be small where they are large. Keeps a gradient for each task (T·P numbers), and starts it anew
-    when the set of shared parameters changes. A step on a GPU waits for the device once.
+    Fernando et al. 2023, "Mitigating Gradient Bias in Multi-objective Learning", Algorithm 1, without the ball that y
+    is projected on when a bound on the gradients is known. β_k = β/k^½ and γ_k = γ/k^½ in step k, y = 0 and λ = 1/T
+    before the first, as in the authors' code; that code also puts softmax in place of Π and scales gradients by their
+    losses, which the paper does not. γ works on squared gradient norms: it must be small where they are large. Keeps a
+    gradient for each task (T·P numbers), and starts it anew when the set of shared parameters changes. A step on a GPU
+    waits for the device once.
     """
 
     name: ClassVar[str] = "moco"

@@ -17,11 +17,10 @@ from ..strategy import SolvedStrategy, Step
 class NashMTL(SolvedStrategy):
     """w > 0 with G·w = 1/w: every task gains the same relative utility, ⟨g_t, d⟩ = 1/w_t.
 
-    Navon et al. 2022, Claim 3.1. The output does not change with the scale of any loss, and its
-    norm is √T; the authors' code shortens it to `max_norm`. They solve by a sequence of convex programs
-    that stops at 1e-3; here damped Newton reaches rounding (see `solvers.power_equation`). A zero gradient
-    takes no part. To save time, recompute weights every k steps as the authors do with `update_every`, a
-    setting of the engine where it has one.
+    Navon et al. 2022, Claim 3.1. The output does not change with the scale of any loss, and its norm is √T; the
+    authors' code shortens it to `max_norm`. They solve by a sequence of convex programs that stops at 1e-3; here damped
+    Newton reaches rounding (see `solvers.power_equation`). A zero gradient takes no part. To save time, recompute
+    weights every k steps as the authors do with `update_every`, a setting of the engine where it has one.
     """
 
     name: ClassVar[str] = "nash_mtl"

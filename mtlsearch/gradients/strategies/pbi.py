@@ -18,8 +18,8 @@ from ..strategy import Scalarization, Step
 class PBI(Scalarization):
     """d_1 + θ·d_2 with d_1 = ⟨L − z, r⟩/‖r‖ and d_2 = ‖L − z − d_1·r/‖r‖‖: along and off the direction r.
 
-    Zhang and Li 2007, "MOEA/D", penalty-based boundary intersection, for one direction r, 1/T by default. On
-    the direction itself, where d_2 has no derivative, that of 0 is taken.
+    Zhang and Li 2007, "MOEA/D", penalty-based boundary intersection, for one direction r, 1/T by default. On the
+    direction itself, where d_2 has no derivative, that of 0 is taken.
     """
 
     name: ClassVar[str] = "pbi"

@@ -18,8 +18,8 @@ from ..strategy import SolvedStrategy, Step, grown
 def constrained_direction(gramian: Array, tau: float, precision: float) -> Array:
     """argmin ‖d − g_1‖ with ⟨g_j, d⟩ ≥ τ·‖g_j‖² for all j > 1: gramian (T, T) -> weights (T,) of d.
 
-    d = g_1 + Σ_j μ_j·g_j, where μ ≥ 0 minimises ½·μᵀGμ − Σ_j μ_j·(τ·‖g_j‖² − ⟨g_j, g_1⟩). Constraints that
-    contradict each other (opposed secondary gradients) are dropped: d = g_1.
+    d = g_1 + Σ_j μ_j·g_j, where μ ≥ 0 minimises ½·μᵀGμ − Σ_j μ_j·(τ·‖g_j‖² − ⟨g_j, g_1⟩). Constraints that contradict
+    each other (opposed secondary gradients) are dropped: d = g_1.
     """
     others = gramian[1:, 1:]
     multipliers = nonnegative_quadratic(others, gramian[1:, 0] - tau * others.diagonal(), precision, bounded=False)
@@ -31,8 +31,8 @@ class PCD(SolvedStrategy):
     """The d nearest to g̃_1 with ⟨g̃_j, d⟩ ≥ τ·‖g̃_j‖² for every other task j, at the length of g_1.
 
     Priority-Constrained Descent, as TorchJD documents and implements it: g̃_i = g_i/√(v_i + ε), with v_i the
-    bias-corrected moving average of ‖g_i‖², β its decay. The first of the tasks that take part is the one
-    to follow. Zero where its gradient is zero, or where d is zero to rounding.
+    bias-corrected moving average of ‖g_i‖², β its decay. The first of the tasks that take part is the one to follow.
+    Zero where its gradient is zero, or where d is zero to rounding.
     """
 
     name: ClassVar[str] = "pcd"

@@ -15,11 +15,10 @@ from ..strategy import GramianStrategy, Step
 def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
     """Algorithm 1 of the paper on the Gramian: gramian (T, T), orders (T, T) integers -> weights (T,).
 
-    Row i of `orders` is a permutation of the tasks: the order in which gradient i meets the others (its own
-    entry is passed over). With W = I and d_i = Σ_j W_ij·g_j, gradient i meets g_j when ⟨d_i, g_j⟩ < 0 and
-    then loses its projection on the *original* g_j: W_ij −= ⟨d_i, g_j⟩ / ⟨g_j, g_j⟩. The weights are the
-    column sums of W, so the result is the sum of the projected gradients, not their mean. No epsilon; a
-    zero gradient projects nothing.
+    Row i of `orders` is a permutation of the tasks: the order in which gradient i meets the others (its own entry is
+    passed over). With W = I and d_i = Σ_j W_ij·g_j, gradient i meets g_j when ⟨d_i, g_j⟩ < 0 and then loses its
+    projection on the *original* g_j: W_ij −= ⟨d_i, g_j⟩ / ⟨g_j, g_j⟩. The weights are the column sums of W, so the
+    result is the sum of the projected gradients, not their mean. No epsilon; a zero gradient projects nothing.
     """
     tasks = len(gramian)
     met = orders.T  # (round, task): whom each task meets in each round
@@ -39,8 +38,8 @@ def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
 class PCGradStrategy(GramianStrategy):
     """Each task's gradient loses its components against the others', which it meets in a fresh random order.
 
-    Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", Algorithm 1. The orders come from a
-    generator keyed by (seed, step). With two tasks there is no order, and the result is deterministic.
+    Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", Algorithm 1. The orders come from a generator keyed by
+    (seed, step). With two tasks there is no order, and the result is deterministic.
 
     >>> PCGradStrategy().combine(torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]]))
     tensor([0.5848, 3.8012, 3.8012])
@@ -53,9 +52,7 @@ class PCGradStrategy(GramianStrategy):
 
 
 def random_orders(tasks: int, step: Step) -> Tensor:
-    """(T, T): a permutation of the tasks for each task, drawn on the CPU, so alike on every device and
-    rank.
-    """
+    """(T, T): a permutation of the tasks for each task, drawn on the CPU, so alike on every device and rank."""
     return torch.rand(tasks, tasks, dtype=torch.float64, generator=step.generator()).argsort(dim=1)
 
 

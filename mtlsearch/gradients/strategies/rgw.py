@@ -16,8 +16,8 @@ from .rlw import PAPER, random_weights
 class RGW(GramianStrategy):
     """Σ_t w_t·g_t over the shared parameters with fresh w = softmax(z), z ~ N(0, 1), at every step.
 
-    Lin et al. 2022: RLW on gradients, so task-specific parameters get their plain gradients. On the shared
-    ones it is RLW at the price of T backwards; its use is as a baseline for methods that weigh gradients.
+    Lin et al. 2022: RLW on gradients, so task-specific parameters get their plain gradients. On the shared ones it is
+    RLW at the price of T backwards; its use is as a baseline for methods that weigh gradients.
     """
 
     name: ClassVar[str] = "rgw"

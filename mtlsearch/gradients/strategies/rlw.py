@@ -21,8 +21,7 @@ def random_weights(tasks: int, step: Step) -> Tensor:
 class RLW(LossStrategy):
     """Σ_t w_t·L_t with fresh w = softmax(z), z ~ N(0, 1), at every step.
 
-    Lin et al. 2022, Algorithm 2: a litmus test, as many weightings do no better. Drawn among the tasks that
-    take part.
+    Lin et al. 2022, Algorithm 2: a litmus test, as many weightings do no better. Drawn among the tasks that take part.
     """
 
     name: ClassVar[str] = "rlw"

@@ -19,9 +19,9 @@ from ..strategy import Scalarization, Step
 class STCH(Scalarization):
     """μ·log Σ_t exp(λ_t·(L_t − z_t)/μ): a smooth maximum, which the worst task dominates.
 
-    Lin et al. 2024, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization". λ is the
-    preference, z the ideal point. λ_t = 1/T by default, so weights are λ times a softmax. (The authors' code
-    for multi-task learning feeds it log(L_t/nadir_t) after warm-up epochs; give such losses for that.)
+    Lin et al. 2024, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization". λ is the preference, z the
+    ideal point. λ_t = 1/T by default, so weights are λ times a softmax. (The authors' code for multi-task learning
+    feeds it log(L_t/nadir_t) after warm-up epochs; give such losses for that.)
     """
 
     name: ClassVar[str] = "stch"

@@ -19,13 +19,13 @@ from ..strategy import LossStrategy, Step
 class Uncertainty(LearnedScalars, LossStrategy):
     """Σ_t ½·exp(−s_t)·L_t + ½·s_t with a learned log-variance s_t = log σ_t² for each task.
 
-    Kendall et al. 2018, equation 7 (Gaussian likelihood): L_t / 2σ_t² + log σ_t, written in s_t, which cannot
-    divide by zero. The same expression serves classification losses, for which the paper has 1/σ_t² instead
-    of 1/2σ_t²: that is a shift of s_t by log 2 and of the optimum by nothing else.
+    Kendall et al. 2018, equation 7 (Gaussian likelihood): L_t / 2σ_t² + log σ_t, written in s_t, which cannot divide by
+    zero. The same expression serves classification losses, for which the paper has 1/σ_t² instead of 1/2σ_t²: that is a
+    shift of s_t by log 2 and of the optimum by nothing else.
 
-    The log-variances join the wrapped optimizer as a parameter group of their own, without weight decay
-    (decay would pull the variances to 1). ½·s_t is added once a step for each task that takes part, however
-    many micro-batches the step has; an absent task's s_t keeps `.grad` None and does not move.
+    The log-variances join the wrapped optimizer as a parameter group of their own, without weight decay (decay would
+    pull the variances to 1). ½·s_t is added once a step for each task that takes part, however many micro-batches the
+    step has; an absent task's s_t keeps `.grad` None and does not move.
     """
 
     name: ClassVar[str] = "uncertainty"

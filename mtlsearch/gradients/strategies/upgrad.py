@@ -29,8 +29,8 @@ def project_on_dual_cone(gramian: Array, weights: Array, precision: float) -> Ar
 class UPGrad(SolvedStrategy):
     """(1/T)·Σ_t π(g_t), where π projects onto the dual cone {d : ⟨g_i, d⟩ ≥ 0 for all i}.
 
-    Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization". The result conflicts with no
-    task. TorchJD regularises the quadratic programs by 1e-4; here they are exact up to rounding.
+    Quinton and Rey 2024, "Jacobian Descent for Multi-Objective Optimization". The result conflicts with no task.
+    TorchJD regularises the quadratic programs by 1e-4; here they are exact up to rounding.
     """
 
     name: ClassVar[str] = "upgrad"

@@ -20,8 +20,8 @@ from ..strategy import LossStrategy, Step, checked, completed
 class WeightedSum(LossStrategy):
     """Σ_t weights_t·L_t, one backward. Without weights, the plain sum.
 
-    weights: one number a task, in the order of the tasks, or a mapping name -> number. They multiply the
-    losses and so reach task-specific gradients too.
+    weights: one number a task, in the order of the tasks, or a mapping name -> number. They multiply the losses and so
+    reach task-specific gradients too.
     """
 
     name: ClassVar[str] = "weighted_sum"
