@@ -12,7 +12,7 @@ NEEDED_GB := 10
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make tune      search the quick space on synthetic faces, on this machine (about 8 minutes on 2 cores)"
+	@echo "make tune      search the quick space on synthetic faces, on this machine (under 8 minutes on 2 cores)"
 	@echo "make test      run the tests"
 	@echo "make lint      ruff, mypy and the import contracts"
 	@echo "make install   set up $(VENV) and nothing else"

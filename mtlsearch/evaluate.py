@@ -17,7 +17,7 @@ def main(
     set_: Annotated[list[str], Option("--set", help="override a key of its config: key.sub=value")] = [],  # noqa: B006
     threads: Annotated[int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")] = None,
 ) -> None:
-    """Score a checkpoint with every metric of its problem, beside the best constant prediction.
+    """Score a checkpoint with every metric of its problem, beside predicting the training split's mean.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Scores:
-    """A checkpoint's metrics on one split, and those of the best constant prediction."""
+    """A checkpoint's metrics on one split, and those of predicting the training split's mean."""
 
     metrics: dict[str, float]
     trivial: dict[str, float]

@@ -77,7 +77,7 @@ class Problem(Protocol):
         ...
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
-        """The same metrics for the best constant prediction: what any learning must beat."""
+        """The same metrics for one constant prediction, the training split's mean: what any learning must beat."""
         ...
 
 
