@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -58,6 +58,14 @@ def weighted_rows(rows: Tensor, tasks: Sequence[int], weights: Tensor) -> Tensor
     for position, task in enumerate(tasks[1:], start=1):
         total.addcmul_(rows[task], weights[position])
     return total
+
+
+def sum_on_first_device(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of Gramians that may lie on several devices, on that of the first."""
+    first, *others = parts
+    for other in others:
+        first = first + other.to(first.device, non_blocking=True)
+    return first
 
 
 def norms(gramian: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
-# The autograd node of a torch.compile'd region (AOTAutograd). It reaches every parameter of the region from
-# every output, and gives zeros where there is no dependence.
-_COMPILED_NODE = "CompiledFunctionBackward"
+from .linear import Product
+from .tape import Tape
+
+Gradient: TypeAlias = "Tensor | Product | None"
 
 
 class ParameterSets:
@@ -49,7 +50,7 @@ class ParameterSets:
         """The task's loss comes through a compiled module: its zero gradients must be looked at."""
         self._compiled.add(task)
 
-    def observe(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    def observe(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Gradient]) -> None:
         """Record which of `parameters` the task's loss reaches: those with a gradient.
 
         Behind a compiled module a gradient of zeros means "not reached". The first steps look at the values, which
@@ -67,7 +68,7 @@ class ParameterSets:
             known = self._reached.get(parameter, 0)
             if gradient is None or known & (1 << task):
                 continue
-            if task in self._compiled and not gradient.count_nonzero():
+            if task in self._compiled and isinstance(gradient, Tensor) and not gradient.count_nonzero():
                 settled = settled and known != 0
                 continue
             self._reached[parameter] = known | (1 << task)
@@ -84,6 +85,21 @@ class ParameterSets:
         masks = ((parameter, self._reached.get(parameter, 0)) for parameter in parameters)
         return [parameter for parameter, mask in masks if mask & (mask - 1)]
 
+    def shared_in(self, tape: Tape, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """`shared` of what is known and of what this tape shows, before any gradient has been observed."""
+        if self.given:
+            return self.shared(parameters)
+        known = set(self.shared(parameters))
+        masks = {leaf: tape.reached[node] for leaf, node in tape.leaves.items()}
+        return [p for p in parameters if p in known or (mask := masks.get(p, 0)) & (mask - 1)]
+
+    def merge(self, parameters: Sequence[Tensor], masks: Sequence[int]) -> None:
+        """Take over what other ranks have seen: masks of tasks as `state_dict` gives them."""
+        for parameter, mask in zip(parameters, masks):
+            if mask and mask != self._reached.get(parameter, 0):
+                self._reached[parameter] = mask
+                self.version += 1
+
     def state_dict(self, parameters: Sequence[Tensor]) -> list[int]:
         """The masks of known tasks, one a parameter."""
         return [self._reached.get(parameter, 0) for parameter in parameters]
@@ -93,25 +109,6 @@ class ParameterSets:
         self._patterns.clear()
         self._settled.clear()
         self.version += 1
-
-
-def walk(loss: Tensor) -> tuple[set[Tensor], bool]:
-    """The leaves that a loss reaches, and whether it comes through a compiled module."""
-    leaves: set[Tensor] = set()
-    compiled = False
-    seen: set[Any] = set()
-    pending = [loss.grad_fn]
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor):
-            leaves.add(variable)
-        compiled = compiled or node.name() == _COMPILED_NODE
-        pending.extend(following for following, _ in node.next_functions)
-    return leaves, compiled
 
 
 def check_reach(task: str, leaves: set[Tensor], parameters: Sequence[Tensor]) -> None:
@@ -127,5 +124,5 @@ def check_reach(task: str, leaves: set[Tensor], parameters: Sequence[Tensor]) ->
             f"the loss of task {task!r} reaches {len(outside)} parameters that this optimizer does not "
             "hold; they get no gradient. Give them to the wrapped optimizer (add_param_group), or freeze "
             "them with requires_grad_(False)",
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -61,6 +61,20 @@ class TaskNames:
         self.names += [name for name in named if name not in self.names]
         return {i: loss for i, name in enumerate(self.names) if (loss := named.get(name)) is not None}
 
+    def counts(self, counts: Mapping[str, float] | Sequence[float] | None) -> dict[int, float]:
+        """Sample counts by the position of their task. ValueError for an unknown task or a negative count."""
+        if counts is None:
+            return {}
+        named = dict(counts) if isinstance(counts, Mapping) else dict(zip(self.names, counts))
+        if not isinstance(counts, Mapping) and len(counts) != len(self.names):
+            raise ValueError(f"{len(counts)} counts were given for {len(self.names)} tasks; give one for each")
+        for name, count in named.items():
+            if name not in self.names:
+                raise ValueError(unknown_name("task", name, self.names))
+            if not (math.isfinite(count) and count >= 0):
+                raise ValueError(f"the count of task {name!r} must be a number of samples, but is {count!r}")
+        return {self.names.index(name): float(count) for name, count in named.items()}
+
 
 def _check(name: str, loss: object) -> None:
     if loss is None:

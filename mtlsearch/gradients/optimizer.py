@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from .diagnostics import Diagnostics
-from .engine import engine_for
+from .engines import Call, EngineName, engine_for
 from .losses import FiniteWatch, Losses, TaskNames
+from .ranks import Group, ranks_of
 from .registry import as_strategy
 from .strategy import Step, Strategy
 
@@ -29,6 +30,13 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         otherwise learned from the first step.
     shared: the parameters whose gradients are combined (a module or an iterable of parameters). By default
         those that two losses or more reach. Others get the plain sum of their gradients.
+    engine: "rows" forms every task's gradient; "ghost" combines those of linear layers without forming them, the same
+        up to rounding; "auto" does what costs less, layer by layer. "feature" combines gradients with respect to the
+        features that the tasks share, with one trunk backward: another, cheaper algorithm.
+    update_every: find the weights every k-th step only, and make one trunk backward with them in between.
+    process_group: the processes that train together; by default all of torch.distributed, if it is initialised.
+        Combined are then the task gradients of the whole batch, and `.grad` is the same on all ranks, with or without
+        a DistributedDataParallel wrapper. False keeps this process to itself.
     seed: of the strategy's random draws, which are keyed by (seed, step) and leave the global generator be.
 
         optimizer = MultiTaskOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), strategy="pcgrad")
@@ -44,6 +52,9 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         tasks: int | Iterable[str] | None = None,
         shared: Iterable[Tensor] | nn.Module | None = None,
         seed: int = 0,
+        engine: EngineName = "auto",
+        update_every: int = 1,
+        process_group: Group = None,
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(
@@ -56,7 +67,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         self.strategy = as_strategy(strategy)
         self.seed = seed
         self._tasks = TaskNames(tasks)
-        self._engine = engine_for(self.strategy, shared)
+        self._ranks = ranks_of(process_group)
+        self._engine = engine_for(self.strategy, shared, engine, update_every, self._ranks)
         self._watch = FiniteWatch()
         self._step = 0
         self._diagnostics: Diagnostics | None = None
@@ -111,7 +123,14 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             raise RuntimeError("no diagnostics before the first backward(losses) or combine()")
         return self._diagnostics
 
-    def backward(self, losses: Losses, combine: bool = True, scaler: GradScaler | None = None) -> None:
+    def backward(
+        self,
+        losses: Losses,
+        combine: bool = True,
+        scaler: GradScaler | None = None,
+        features: Tensor | Iterable[Tensor] = (),
+        counts: Mapping[str, float] | Sequence[float] | None = None,
+    ) -> None:
         """Backward of every task's loss, and their combination added to `.grad`.
 
         losses: one scalar a task, in a sequence (in the order of the tasks) or a mapping name -> loss; None
@@ -122,25 +141,42 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             one sample.
         scaler: a GradScaler. The strategy sees unscaled losses and gradients; `.grad` stays scaled for
             `scaler.step(optimizer)`, which skips the step when any gradient is not finite.
+        features: for engine="feature", the tensors through which the tasks depend on the shared parameters. By default
+            those where the graphs of the losses part.
+        counts: over several processes, how many labelled samples each loss is the mean of here. A task's loss over the
+            whole batch is the mean over ranks weighted with these; by default over the ranks that have it, evenly.
 
         Raises FloatingPointError when a loss is NaN or infinite and there is no scaler (on a GPU with a later call:
         looking at once would wait for the device), ValueError or TypeError for losses that cannot be used or share no
-        parameter. After an error nothing waits to be combined.
+        parameter, RuntimeError when the processes are out of step. After an error nothing waits to be combined.
         """
         if scaler is not None and not scaler.is_enabled():
             scaler = None
         try:
             given = self._tasks.resolve(losses)
-            if not given and not (combine and self._engine.pending):
+            if not given and self._ranks is None and not (combine and self._engine.pending):
                 raise ValueError("every loss is None: no task takes part; skip this batch")
+            given, values = self._joined(given, self._tasks.counts(counts))
             if scaler is None:
-                self._watch.look({self.tasks[task]: loss for task, loss in given.items()}, self._step)
-            self._engine.backward(given, self._parameters(), scaler, self._now(), last=combine)
+                self._watch.look({self.tasks[task]: value for task, value in values.items()}, self._step)
+            seen = (features,) if isinstance(features, Tensor) else tuple(features)
+            self._engine.backward(Call(given, self._parameters(), scaler, combine, values, seen), self._now())
         except BaseException:
             self._engine.clear()
             raise
         if combine:
             self.combine()
+
+    def _joined(
+        self, losses: dict[int, Tensor], counts: dict[int, float]
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """This rank's share of each loss, and the losses of the whole batch."""
+        if self._ranks is None:
+            return losses, {task: loss.detach().reshape(()) for task, loss in losses.items()}
+        if self._step in (0, 1, 10, 100) or self._step % 1000 == 0:
+            self._ranks.check_parameters(self._parameters())
+        shares, values = self._ranks.share(losses, counts, self.tasks, self._step)
+        return {task: loss * shares[task] for task, loss in losses.items()}, values
 
     pc_backward = backward
     """The name in an older PCGrad wrapper."""
@@ -192,6 +228,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             "reached": self._engine.sets.state_dict(self._parameters()),
             "step": self._step,
             "seed": self.seed,
+            "engine": self._engine.state_dict(),
         }
         for after in self._optimizer_state_dict_post_hooks.values():
             changed = after(self, state)
@@ -225,6 +262,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != _KEY})
         self.strategy.load_state_dict(ours["strategy_state"])
         self._engine.sets.load_state_dict(self._parameters(), ours["reached"])
+        self._engine.load_state_dict(ours.get("engine", {}))
         self._tasks.names = self._tasks.names or list(ours["tasks"])
         self._tasks.fixed = self._tasks.fixed or ours["tasks_fixed"]
         self._step, self.seed = ours["step"], ours["seed"]
@@ -233,7 +271,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_waiting("copied or pickled")
-        kept = ("optimizer", "strategy", "seed", "_tasks", "_engine", "_watch", "_step", "_diagnostics")
+        kept = ("optimizer", "strategy", "seed", "_tasks", "_engine", "_ranks", "_watch", "_step", "_diagnostics")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -275,5 +313,8 @@ class PCGrad(MultiTaskOptimizer):
         tasks: int | Iterable[str] | None = None,
         shared: Iterable[Tensor] | nn.Module | None = None,
         seed: int = 0,
+        engine: EngineName = "auto",
+        update_every: int = 1,
+        process_group: Group = None,
     ) -> None:
-        super().__init__(optimizer, strategy="pcgrad", tasks=tasks, shared=shared, seed=seed)
+        super().__init__(optimizer, "pcgrad", tasks, shared, seed, engine, update_every, process_group)

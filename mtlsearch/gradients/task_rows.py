@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .gramian import full_precision, gramian, weighted_rows
-from .graph import ParameterSets
+from .gramian import full_precision, gramian, sum_on_first_device, weighted_rows
+from .graph import Gradient, ParameterSets
+from .linear import Product
+from .ranks import Ranks
 
 # Rows start at multiples of this many elements for each parameter (64 bytes in float32), so that vectorised
 # kernels take the views as well as they take a tensor of its own. The padding stays zero.
@@ -23,13 +25,15 @@ class TaskRows:
     """Accumulates per-task gradients and writes their combination to `.grad`.
 
     Gradients of shared parameters live in rows; those of the others are kept as autograd gave them and are added to
-    `.grad` as plain backward would.
+    `.grad` as plain backward would. Over several ranks each holds the rows of its part of the batch; what is read from
+    them are sums over ranks, of which each rank holds a piece of the columns.
     """
 
-    def __init__(self, sets: ParameterSets) -> None:
-        self._sets = sets
+    def __init__(self, sets: ParameterSets, ranks: Ranks | None = None) -> None:
+        self._sets, self._ranks = sets, ranks
         self._blocks: list[_Block] = []
         self._key: tuple[object, ...] | None = None
+        self._parameters: list[Tensor] = []
         self._capacity = 0
         # Task -> parameter -> gradient, for parameters that are not shared, or not yet known to be.
         self._held: dict[int, dict[Tensor, Tensor]] = {}
@@ -44,29 +48,49 @@ class TaskRows:
         """Forget the gradients that wait. The rows' memory is kept for the next step."""
         self._held.clear()
 
-    def add(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    def add(self, task: int, parameters: Sequence[Tensor], gradients: Sequence[Gradient]) -> None:
         """Add one task's gradients (None: not reached) to what it already has."""
-        self._sets.observe(task, parameters, gradients)
         again = task in self._held
         held = self._held.setdefault(task, {})
         fresh = {p: g for p, g in zip(parameters, gradients) if g is not None}
         if task < self._capacity:
             for block in self._blocks:
                 block.put(task, [fresh.pop(p, None) for p in block.parameters], again)
-        hold(held, fresh)
+        hold(held, {p: g.formed() if isinstance(g, Product) else g for p, g in fresh.items()})
         self.arrange(parameters)
 
-    def gramian(self) -> Tensor:
-        """(K, K) float64 over the shared parameters, for the K tasks that have gradients."""
-        total, *others = [gramian(block.rows) for block in self._blocks]
-        for other in others:
-            total = total + other.to(total.device, non_blocking=True)
+    def agree(self, parameters: Sequence[Tensor]) -> None:
+        """Learn what the tasks reach on other ranks. Called on all of them before the rows are read."""
+        if self._ranks is None:
+            return
+        self._sets.merge(parameters, self._ranks.agree(self._sets.state_dict(parameters)))
+        self.arrange(parameters)
+        reached = [p in held for held in map(self._reached, self.tasks) for p in parameters]
+        union = iter(self._ranks.agree([int(bit) for bit in reached]))
+        for task in self.tasks:
+            now = {p for p in parameters if next(union)}
+            for block in self._blocks:
+                block.reached[task] = [p in now for p in block.parameters]
+
+    def _reached(self, task: int) -> set[Tensor]:
+        return set(self._held[task]).union(*(block.take(task) for block in self._blocks))
+
+    def gramian(self) -> Tensor | None:
+        """(K, K) float64 over the shared parameters, for the K tasks that have gradients; None if there are none."""
+        if not self._blocks:
+            return None
+        if self._ranks is not None:
+            pieces = [gramian(block.scatter(self.tasks, self._ranks)) for block in self._blocks]
+            return self._ranks.sum_small(sum_on_first_device(pieces))
+        total = sum_on_first_device([gramian(block.rows) for block in self._blocks])
         # Rows of tasks that take no part hold an earlier step's gradients: their entries are left out.
         tasks = list(self.tasks)
         return total if len(tasks) == len(total) else total[tasks][:, tasks]
 
     def jacobian(self) -> Tensor:
-        """(K, P) copy of the rows as one matrix on one device, for strategies that need them."""
+        """(K, P) copy of the rows as one matrix on one device, for strategies that need them. Summed over ranks."""
+        for row in (block.rows[task] for block in self._blocks for task in self.tasks if self._ranks is not None):
+            self._ranks.sum_(row)  # type: ignore[union-attr]
         pieces = [piece for block in self._blocks for piece in block.columns(self.tasks)]
         dtype = torch.float64 if any(piece.dtype == torch.float64 for piece in pieces) else torch.float32
         return torch.cat([piece.to(pieces[0].device, dtype) for piece in pieces], dim=1)
@@ -82,7 +106,11 @@ class TaskRows:
         """Add Σ_k weights[k]·row_k to `.grad` of shared parameters."""
         for block in self._blocks:
             with full_precision(block.rows.device):
-                combined = weighted_rows(block.rows, self.tasks, weights)
+                if self._ranks is None:
+                    combined = weighted_rows(block.rows, self.tasks, weights)
+                else:
+                    piece = weighted_rows(block.scatter(self.tasks, self._ranks), range(len(self.tasks)), weights)
+                    combined = self._ranks.all_gather(piece)
             block.write(block.split(combined), self._reached_now(block))
 
     @torch.no_grad()
@@ -99,11 +127,17 @@ class TaskRows:
 
     def write_specific(self, weights: Tensor | None = None) -> None:
         """Add the gradients of parameters that are not shared to their `.grad`, times the tasks' weights."""
+        total: dict[Tensor, Tensor] = {}
         for position, task in enumerate(self.tasks):
             held = self._held[task]
             if weights is not None:
                 held = {p: g * weights[position].to(g.device, g.dtype) for p, g in held.items()}
-            write(held)
+            if self._ranks is None:
+                write(held)
+            else:
+                hold(total, held)
+        if self._ranks is not None:
+            write(self._ranks.sum_gradients(total, [p for p in self._parameters if p not in self.shared]))
 
     def arrange(self, parameters: Sequence[Tensor]) -> None:
         """Make room for what has become shared, or for more tasks, and move held gradients into it."""
@@ -111,7 +145,7 @@ class TaskRows:
         key = (self._sets.version, capacity, *map(id, parameters))
         if key == self._key:
             return
-        self._key = key
+        self._key, self._parameters = key, list(parameters)
         shared = self._sets.shared(parameters)
         if capacity == self._capacity and self.shared == set(shared):
             return
@@ -126,7 +160,8 @@ class TaskRows:
             # Half-precision gradients are accumulated in float32.
             dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
             groups[parameter.device, dtype].append(parameter)
-        self._blocks = [_Block(members, capacity, *where) for where, members in groups.items()]
+        pieces = 1 if self._ranks is None else self._ranks.size
+        self._blocks = [_Block(members, capacity, *where, pieces) for where, members in groups.items()]
         self._capacity, self.shared = capacity, set(shared)
         for task in self.tasks:
             kept = {p: g for block in old for p, g in block.take(task).items()}
@@ -139,12 +174,15 @@ class TaskRows:
 class _Block:
     """Rows (T, P) of the shared parameters of one device and row dtype, with a view of every gradient."""
 
-    def __init__(self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype, pieces: int
+    ) -> None:
         self.parameters = parameters
         self._offsets = [0]
         for parameter in parameters:
-            self._offsets.append(self._offsets[-1] + -(-parameter.numel() // _ALIGN) * _ALIGN)
-        self.rows = torch.zeros(tasks, self._offsets[-1], device=device, dtype=dtype)
+            self._offsets.append(self._offsets[-1] + _rounded_up(parameter.numel(), _ALIGN))
+        self.rows = torch.zeros(tasks, _rounded_up(self._offsets[-1], _ALIGN * pieces), device=device, dtype=dtype)
+        self._scattered: Tensor | None = None
         self._views = [self.split(row) for row in self.rows]
         self.reached = [[False] * len(parameters) for _ in range(tasks)]
 
@@ -158,10 +196,21 @@ class _Block:
         return [rows[:, offset : offset + p.numel()] for p, offset in zip(self.parameters, self._offsets)]
 
     @torch.no_grad()
-    def put(self, task: int, gradients: list[Tensor | None], again: bool) -> None:
+    def scatter(self, tasks: tuple[int, ...], ranks: Ranks) -> Tensor:
+        """(K, P / ranks): this rank's piece of the rows summed over ranks. Communicates once for what `put` left."""
+        if self._scattered is None:
+            self._scattered = torch.stack([ranks.reduce_scatter(self.rows[task]) for task in tasks])
+        return self._scattered
+
+    @torch.no_grad()
+    def put(self, task: int, gradients: list[Gradient], again: bool) -> None:
         """Write one task's gradients (None: not reached, a zero) into its row, or add them to it."""
+        self._scattered = None
         views, reached = self._views[task], [gradient is not None for gradient in gradients]
-        pairs = [(view, _strided(gradient)) for view, gradient in zip(views, gradients) if gradient is not None]
+        pairs = [(view, _strided(gradient)) for view, gradient in zip(views, gradients) if isinstance(gradient, Tensor)]
+        for view, gradient in zip(views, gradients):
+            if isinstance(gradient, Product):
+                gradient.write(view, add=again)
         if again:
             _add([view for view, _ in pairs], [gradient for _, gradient in pairs])
             self.reached[task] = [before or now for before, now in zip(self.reached[task], reached)]
@@ -200,16 +249,20 @@ def hold(held: dict[Tensor, Tensor], gradients: Mapping[Tensor, Tensor]) -> None
 
 
 @torch.no_grad()
-def write(gradients: Mapping[Tensor, Tensor]) -> None:
-    """Add gradients to the parameters' `.grad`, as a backward would."""
+def write(gradients: Mapping[Tensor, Tensor], own: bool = False) -> None:
+    """Add gradients to the parameters' `.grad`, as a backward would; `own` if `.grad` may keep their memory."""
     existing, added = [], []
     for parameter, gradient in gradients.items():
         if parameter.grad is None:
-            parameter.grad = _copied(parameter, gradient)
+            parameter.grad = gradient if own else _copied(parameter, gradient)
         else:
             existing.append(parameter.grad)
             added.append(gradient)
     _add(existing, added)
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _add(existing: list[Tensor], added: list[Tensor]) -> None:

@@ -1,0 +1,210 @@
+"""Engines that make one trunk backward: the tasks' gradients stop where their graphs part, and go on combined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from ..diagnostics import Diagnostics
+from ..gramian import gramian, sum_on_first_device
+from ..graph import ParameterSets, check_reach
+from ..ranks import Ranks
+from ..strategy import GramianStrategy, Step
+from ..tape import Tape, differentiate
+from ..task_rows import hold, write
+from .base import Call, Engine, weigh_finite
+
+
+class Cut:
+    """The graph of one call, cut into the tasks' own parts and the shared part below."""
+
+    def __init__(self, call: Call, step: Step, sets: ParameterSets) -> None:
+        tape = Tape(call.losses)
+        for task in call.losses:
+            check_reach(step.names[task], tape.leaves_of(task), call.wanted)
+        if call.features:
+            below = Tape(dict(enumerate(call.features))).leaves.keys()
+            self.shared = [parameter for parameter in call.wanted if parameter in below]
+            self.edges = [get_gradient_edge(feature) for feature in call.features]
+            if around := tape.leaves_around(self.edges) & set(self.shared):
+                raise ValueError(
+                    f"{len(around)} parameters below the given features are reached by the losses around them too; "
+                    "give all tensors that lead from the shared part to the tasks: features=[…]"
+                )
+        else:
+            if tape.compiled and not sets.given:
+                raise ValueError(
+                    "a compiled module is one node of the graph, which hides what its losses share; name it: "
+                    "shared=model.backbone.parameters()"
+                )
+            self.shared = sets.shared_in(tape, call.wanted)
+            self.edges = tape.cut(self.shared)
+        if not self.shared or not self.edges:
+            raise ValueError(
+                "the tasks share no parameter of this optimizer: nothing to combine. Train them with a plain optimizer"
+            )
+        self._call = call
+        below_cut = set(self.shared)
+        self._own = [parameter for parameter in call.wanted if parameter not in below_cut]
+
+    def heads(self) -> tuple[dict[int, list[Tensor | None]], dict[Tensor, Tensor]]:
+        """A pass through each task's own part: its gradient at every edge, and the sum of their own gradients."""
+        seeds: dict[int, list[Tensor | None]] = {}
+        own: dict[Tensor, Tensor] = {}
+        for task, loss in self._call.scaled.items():
+            found = differentiate(loss, [*self.edges, *self._own], retain=True)
+            seeds[task] = list(found[: len(self.edges)])
+            hold(own, {p: g for p, g in zip(self._own, found[len(self.edges) :]) if g is not None})
+        return seeds, own
+
+    def trunk(
+        self, seeds: Mapping[int, Sequence[Tensor | None]], weights: Mapping[int, Tensor]
+    ) -> dict[Tensor, Tensor]:
+        """One pass through the shared part, seeded with the weighted sum of the tasks' gradients."""
+        edges: list[GradientEdge] = []
+        mixed: list[Tensor] = []
+        for position, edge in enumerate(self.edges):
+            given = [(weights[task], seed[position]) for task, seed in seeds.items()]
+            terms = [seed * weight.to(seed.device, seed.dtype) for weight, seed in given if seed is not None]
+            if terms:
+                edges.append(edge)
+                mixed.append(sum(terms[1:], start=terms[0]))
+        found = differentiate(edges, self.shared, mixed)
+        return {p: g for p, g in zip(self.shared, found) if g is not None}
+
+
+class FeatureEngine(Engine):
+    """Combines the tasks' gradients with respect to shared features, and sends the result through the trunk once.
+
+    The features are those given to `backward`, or else the tensors where the tasks' graphs part. Another algorithm than
+    combining gradients of parameters, and cheaper: Sener and Koltun 2018 (MGDA-UB).
+    """
+
+    def __init__(self, strategy: GramianStrategy, sets: ParameterSets, ranks: Ranks | None) -> None:
+        self._strategy, self.sets, self._ranks = strategy, sets, ranks
+        self.clear()
+
+    def clear(self) -> None:
+        self._call: Call | None = None
+        self._cut: Cut | None = None
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        return () if self._call is None else tuple(self._call.values)
+
+    @property
+    def holds_gradients(self) -> bool:
+        return self._call is not None
+
+    def backward(self, call: Call, step: Step) -> None:
+        if not call.values:
+            return
+        if self._call is not None:
+            raise ValueError(
+                "the feature engine combines the gradients of one call, because every call has features of its own: "
+                "give all losses to one backward(losses)"
+            )
+        self._call, self._cut = call, Cut(call, step, self.sets) if call.losses else None
+
+    def combine(self, step: Step) -> Diagnostics:
+        call, cut = self._call, self._cut
+        assert call is not None
+        tasks = tuple(call.values)
+        names = tuple(step.names[task] for task in tasks)
+        seeds, gradients = ({}, {}) if cut is None else cut.heads()
+        total = _gramian(tasks, seeds) if seeds else torch.zeros(len(tasks), len(tasks), dtype=torch.float64)
+        if self._ranks is not None:  # other ranks have other samples, whose features are further columns
+            total = self._ranks.sum_small(total)
+        if call.scaler is not None:
+            scale = call.scaler.scale(torch.ones((), device=total.device, dtype=torch.float64))
+            total = total / scale.square()
+        losses = torch.stack([call.values[task].to(total.device) for task in tasks])
+        if len(tasks) == 1:
+            weights = torch.ones(1, dtype=torch.float64)
+        else:
+            single = any(seed.dtype != torch.float64 for given in seeds.values() for seed in given if seed is not None)
+            dtype = torch.float32 if single else torch.float64
+            weights = weigh_finite(self._strategy, total, step.of(tasks, losses, dtype), call.scaler is not None)
+        if cut is not None:
+            hold(gradients, cut.trunk(seeds, dict(zip(tasks, weights))))
+        write(gradients if self._ranks is None else self._ranks.sum_gradients(gradients, call.wanted))
+        return Diagnostics(names, weights, total)
+
+
+def _gramian(tasks: Sequence[int], seeds: Mapping[int, Sequence[Tensor | None]]) -> Tensor:
+    """(K, K) float64 of the gradients at the edges, summed over edges; a task not in `seeds` has zeros."""
+    parts = []
+    for given in zip(*seeds.values()):
+        like = next((seed for seed in given if seed is not None), None)
+        if like is not None:
+            at = dict(zip(seeds, given))
+            rows = [torch.zeros_like(like) if (seed := at.get(task)) is None else seed for task in tasks]
+            wide = torch.promote_types(like.dtype, torch.float32)
+            parts.append(gramian(torch.stack([row.to(wide).flatten() for row in rows])))
+    return sum_on_first_device(parts)
+
+
+class RepeatingEngine(Engine):
+    """Lets an engine find the weights every k-th step, and does one trunk backward with them in between.
+
+    A task that was absent when the weights were found has weight 1.
+    """
+
+    def __init__(self, inner: Engine, every: int, ranks: Ranks | None) -> None:
+        self._inner, self._every, self._ranks = inner, every, ranks
+        self._weights: dict[int, Tensor] = {}
+        self._given: set[int] = set()
+
+    @property
+    def sets(self) -> ParameterSets:  # type: ignore[override]
+        return self._inner.sets
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        return self._inner.pending or tuple(sorted(self._given))
+
+    @property
+    def holds_gradients(self) -> bool:
+        return self._inner.holds_gradients
+
+    def clear(self) -> None:
+        self._inner.clear()
+        self._given.clear()
+
+    def backward(self, call: Call, step: Step) -> None:
+        if self._inner.pending or not self._weights or step.index % self._every == 0:
+            self._inner.backward(call, step)
+            return
+        gradients: dict[Tensor, Tensor] = {}
+        if call.losses:
+            cut = Cut(call, step, self.sets)
+            seeds, gradients = cut.heads()
+            one = torch.ones((), dtype=torch.float64)
+            hold(gradients, cut.trunk(seeds, {task: self._weights.get(task, one) for task in seeds}))
+        write(gradients if self._ranks is None else self._ranks.sum_gradients(gradients, call.wanted))
+        self._given.update(call.values)
+
+    def combine(self, step: Step) -> Diagnostics:
+        if self._inner.pending:
+            tasks = self._inner.pending
+            found = self._inner.combine(step)
+            assert found.weights is not None
+            # A step that overflowed has no weights; those before it stay, if there were any.
+            before = [self._weights.get(task, torch.ones_like(w)) for task, w in zip(tasks, found.weights)]
+            fine = found.weights.isfinite().all()
+            self._weights = {task: torch.where(fine, w, b) for task, w, b in zip(tasks, found.weights, before)}
+            return found
+        tasks = self.pending
+        one = torch.ones((), dtype=torch.float64)
+        weights = torch.stack([self._weights.get(task, one) for task in tasks])
+        return Diagnostics(tuple(step.names[task] for task in tasks), weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": {task: weight.clone() for task, weight in self._weights.items()}, **self._inner.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._weights = {int(task): weight.clone() for task, weight in state.get("weights", {}).items()}

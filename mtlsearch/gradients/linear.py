@@ -1,0 +1,139 @@
+"""Gradients of linear weights as products, g_t = D_tᵀ A: formed in place, or never (the ghost engine).
+
+A (n, fan_in) is the input of a linear layer, D_t (n, fan_out) the gradient of task t's loss with respect to its output,
+both stacked over every use of the weight in the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from .gramian import full_precision, gramian, weighted_rows
+from .tape import Node, input_of, rows_of
+
+# What one element of a row costs beside its n multiply-adds, counted in multiply-adds: it is written once and read
+# twice, 12 bytes, at the 4 to 5 multiply-adds a byte that CPUs and GPUs balance at.
+_TRAFFIC = 54
+# The multiply-adds of A Aᵀ are done in float64, and those with its triangular factor are small.
+_DOUBLE, _SMALL = 3, 1.5
+
+
+@dataclass(frozen=True)
+class Product:
+    """The gradient Σ Dᵀ A of a linear weight for one task, over its uses in the step; not formed yet."""
+
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+
+    @torch.no_grad()
+    def write(self, into: Tensor, add: bool) -> None:
+        """Set `into` (fan_out, fan_in) to the gradient, or add the gradient to it."""
+        for outputs, inputs in self.pairs:
+            if add:
+                into.addmm_(outputs.T, inputs)
+            else:
+                torch.mm(outputs.T, inputs, out=into)
+            add = True
+
+    @torch.no_grad()
+    def formed(self) -> Tensor:
+        """The gradient (fan_out, fan_in)."""
+        (outputs, inputs), *others = self.pairs
+        total = outputs.T @ inputs
+        for outputs, inputs in others:
+            total.addmm_(outputs.T, inputs)
+        return total
+
+
+@dataclass(eq=False)
+class LinearUses:
+    """One linear weight, its uses in a step (see `Tape.uses_of`), and what the passes of the tasks gave for it."""
+
+    weight: Tensor
+    nodes: Sequence[Node]
+    inputs: list[Tensor] = field(init=False)
+    _outputs: dict[int, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Read now: the last task's pass frees the graph.
+        self.inputs = [input_of(node) for node in self.nodes]
+
+    @property
+    def edges(self) -> list[GradientEdge]:
+        """Where a pass has to stop to give `product` its D."""
+        return [GradientEdge(node, 0) for node in self.nodes]
+
+    def product(self, outputs: Sequence[Tensor | None]) -> Product | None:
+        """The gradient of one task, from the gradients of the outputs of each use; None if it reaches none."""
+        pairs = tuple((d, a) for d, a in zip(outputs, self.inputs) if d is not None)
+        return Product(pairs) if pairs else None
+
+    def put(self, task: int, outputs: Sequence[Tensor | None]) -> Tensor | None:
+        """Keep one task's D for `gramian` and `combined`, and return it; None if the task reaches no use."""
+        fan_out = len(self.weight)
+        pieces = [a.new_zeros(len(a), fan_out) if d is None else d for d, a in zip(outputs, self.inputs)]
+        self._outputs[task] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return None if all(d is None for d in outputs) else self._outputs[task]
+
+    @torch.no_grad()
+    def gramian(self, tasks: Sequence[int]) -> Tensor:
+        """(K, K) float64, without forming a gradient where n is small.
+
+        With A Aᵀ = L Lᵀ, ⟨D_iᵀA, D_jᵀA⟩ = ⟨LᵀD_i, LᵀD_j⟩: rows of n·fan_out numbers instead of fan_in·fan_out. Taking
+        inner products of these rows, rather than summing A Aᵀ ∘ D_i D_jᵀ, keeps the relative error that the gradients
+        themselves would give when the terms of the sum cancel.
+        """
+        inputs = torch.cat(self.inputs)
+        outputs = torch.stack([self._outputs[task] for task in tasks])
+        with full_precision(inputs.device):
+            size = len(inputs), *_fans(self.weight), len(tasks)
+            if _ghost_cost(*size) > _formed_cost(*size):
+                rows = outputs.mT @ inputs
+            else:
+                wide = inputs.double()
+                inner = wide @ wide.T
+                # A Aᵀ can be singular (equal inputs, a row of zeros): a shift at float64's rounding makes the factor
+                # exist, and moves no inner product by more than that.
+                trace = inner.diagonal().sum()
+                inner.diagonal().add_(1e-13 * trace + torch.finfo(inner.dtype).tiny)
+                factor = torch.linalg.cholesky_ex(inner).L.to(inputs.dtype)
+                rows = factor.T @ outputs + 0 * trace.to(inputs.dtype)  # NaN, where A is not finite
+            return gramian(rows.flatten(1))
+
+    @torch.no_grad()
+    def combined(self, tasks: Sequence[int], weights: Tensor) -> Tensor:
+        """Σ_k weights[k]·g_k (fan_out, fan_in), by one product."""
+        outputs = torch.stack([self._outputs[task] for task in tasks])
+        mixed = weighted_rows(outputs.flatten(1), range(len(tasks)), weights).view(outputs.shape[1:])
+        with full_precision(mixed.device):
+            return mixed.T @ torch.cat(self.inputs)
+
+
+def ghost_pays(nodes: Sequence[Node], weight: Tensor, tasks: int) -> bool:
+    """Whether the Gramian and the combination of a weight's gradients cost less by `LinearUses` than by rows."""
+    rows = sum(rows_of(node) for node in nodes)
+    size = rows, *_fans(weight), tasks
+    return _ghost_cost(*size) < _rows_cost(*size)
+
+
+def _fans(weight: Tensor) -> tuple[int, int]:
+    fan_out, fan_in = weight.shape
+    return fan_out, fan_in
+
+
+# Costs in multiply-adds.
+def _rows_cost(rows: int, fan_out: int, fan_in: int, tasks: int) -> float:
+    return tasks * fan_in * fan_out * (rows + _TRAFFIC)
+
+
+def _formed_cost(rows: int, fan_out: int, fan_in: int, tasks: int) -> float:
+    """Formed for the Gramian alone, and the combination once more."""
+    return (tasks + 1) * rows * fan_in * fan_out + tasks * fan_in * fan_out * _TRAFFIC
+
+
+def _ghost_cost(rows: int, fan_out: int, fan_in: int, tasks: int) -> float:
+    return rows * rows * (_DOUBLE * fan_in + _SMALL * tasks * fan_out) + rows * fan_in * fan_out
