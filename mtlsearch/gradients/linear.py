@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from .gramian import full_precision, gramian, weighted_rows
+from .gramian import full_precision, weighted_rows
 from .tape import Node, input_of, rows_of
 
 # What one element of a row costs beside its n multiply-adds, counted in multiply-adds: it is written once and read
@@ -57,6 +57,7 @@ class LinearUses:
     nodes: Sequence[Node]
     inputs: list[Tensor] = field(init=False)
     _outputs: dict[int, Tensor] = field(init=False, default_factory=dict)
+    _stack: Tensor = field(init=False, default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
         # Read now: the last task's pass frees the graph.
@@ -73,44 +74,51 @@ class LinearUses:
         return Product(pairs) if pairs else None
 
     def put(self, task: int, outputs: Sequence[Tensor | None]) -> Tensor | None:
-        """Keep one task's D for `gramian` and `combined`, and return it; None if the task reaches no use."""
+        """Keep one task's D for `rows` and `combined`, and return it; None if the task reaches no use."""
         fan_out = len(self.weight)
         pieces = [a.new_zeros(len(a), fan_out) if d is None else d for d, a in zip(outputs, self.inputs)]
         self._outputs[task] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         return None if all(d is None for d in outputs) else self._outputs[task]
 
     @torch.no_grad()
-    def gramian(self, tasks: Sequence[int]) -> Tensor:
-        """(K, K) float64, without forming a gradient where n is small.
+    def rows(self, tasks: Sequence[int]) -> Tensor:
+        """(K, m) with the inner products of the tasks' gradients, which are not formed where n is small.
 
-        With A Aᵀ = L Lᵀ, ⟨D_iᵀA, D_jᵀA⟩ = ⟨LᵀD_i, LᵀD_j⟩: rows of n·fan_out numbers instead of fan_in·fan_out. Taking
-        inner products of these rows, rather than summing A Aᵀ ∘ D_i D_jᵀ, keeps the relative error that the gradients
+        With A Aᵀ = L Lᵀ, ⟨D_iᵀA, D_jᵀA⟩ = ⟨LᵀD_i, LᵀD_j⟩: rows of m = n·fan_out numbers instead of fan_in·fan_out.
+        Taking inner products of these, rather than summing A Aᵀ ∘ D_i D_jᵀ, keeps the relative error that the gradients
         themselves would give when the terms of the sum cancel.
         """
-        inputs = torch.cat(self.inputs)
-        outputs = torch.stack([self._outputs[task] for task in tasks])
+        inputs, outputs = self._joined(), self._stacked(tasks)
         with full_precision(inputs.device):
             size = len(inputs), *_fans(self.weight), len(tasks)
             if _ghost_cost(*size) > _formed_cost(*size):
-                rows = outputs.mT @ inputs
-            else:
-                wide = inputs.double()
-                inner = wide @ wide.T
-                # A Aᵀ can be singular (equal inputs, a row of zeros): a shift at float64's rounding makes the factor
-                # exist, and moves no inner product by more than that.
-                trace = inner.diagonal().sum()
-                inner.diagonal().add_(1e-13 * trace + torch.finfo(inner.dtype).tiny)
-                factor = torch.linalg.cholesky_ex(inner).L.to(inputs.dtype)
-                rows = factor.T @ outputs + 0 * trace.to(inputs.dtype)  # NaN, where A is not finite
-            return gramian(rows.flatten(1))
+                return (outputs.mT @ inputs).flatten(1)
+            wide = inputs.double()
+            inner = wide @ wide.T
+            # A Aᵀ can be singular (equal inputs, a row of zeros): a shift at float64's rounding makes the factor
+            # exist, and moves no inner product by more than that.
+            trace = inner.diagonal().sum()
+            inner.diagonal().add_(1e-13 * trace + torch.finfo(inner.dtype).tiny)
+            factor = torch.linalg.cholesky_ex(inner).L + 0 * trace  # NaN, where A is not finite
+            return (factor.T.to(inputs.dtype) @ outputs).flatten(1)
 
     @torch.no_grad()
     def combined(self, tasks: Sequence[int], weights: Tensor) -> Tensor:
         """Σ_k weights[k]·g_k (fan_out, fan_in), by one product."""
-        outputs = torch.stack([self._outputs[task] for task in tasks])
+        outputs = self._stacked(tasks)
         mixed = weighted_rows(outputs.flatten(1), range(len(tasks)), weights).view(outputs.shape[1:])
         with full_precision(mixed.device):
-            return mixed.T @ torch.cat(self.inputs)
+            return mixed.T @ self._joined()
+
+    def _joined(self) -> Tensor:
+        """A (n, fan_in)."""
+        return self.inputs[0] if len(self.inputs) == 1 else torch.cat(self.inputs)
+
+    def _stacked(self, tasks: Sequence[int]) -> Tensor:
+        """D (K, n, fan_out), made once."""
+        if len(self._stack) != len(tasks):
+            self._stack = torch.stack([self._outputs[task] for task in tasks])
+        return self._stack
 
 
 def ghost_pays(nodes: Sequence[Node], weight: Tensor, tasks: int) -> bool:

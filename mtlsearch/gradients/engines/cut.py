@@ -20,9 +20,19 @@ from .base import Call, Engine, weigh_finite
 
 
 class Cut:
-    """The graph of one call, cut into the tasks' own parts and the shared part below."""
+    """The graph of one call, cut into the tasks' own parts and the shared part below.
 
-    def __init__(self, call: Call, step: Step, sets: ParameterSets) -> None:
+    On a rank without any loss there is no graph: it takes part in the sums over ranks.
+    """
+
+    def __init__(self, call: Call, step: Step, sets: ParameterSets, ranks: Ranks | None) -> None:
+        self._call, self._ranks = call, ranks
+        self._held: dict[Tensor, Tensor] = {}
+        self.edges: list[GradientEdge] = []
+        self.shared: list[Tensor] = []
+        self._own: list[Tensor] = []
+        if not call.losses:
+            return
         tape = Tape(call.losses)
         for task in call.losses:
             check_reach(step.names[task], tape.leaves_of(task), call.wanted)
@@ -47,24 +57,20 @@ class Cut:
             raise ValueError(
                 "the tasks share no parameter of this optimizer: nothing to combine. Train them with a plain optimizer"
             )
-        self._call = call
         below_cut = set(self.shared)
         self._own = [parameter for parameter in call.wanted if parameter not in below_cut]
 
-    def heads(self) -> tuple[dict[int, list[Tensor | None]], dict[Tensor, Tensor]]:
-        """A pass through each task's own part: its gradient at every edge, and the sum of their own gradients."""
+    def heads(self) -> dict[int, list[Tensor | None]]:
+        """A pass through each task's own part: its gradient at every edge. Its own gradients wait for `finish`."""
         seeds: dict[int, list[Tensor | None]] = {}
-        own: dict[Tensor, Tensor] = {}
         for task, loss in self._call.scaled.items():
             found = differentiate(loss, [*self.edges, *self._own], retain=True)
             seeds[task] = list(found[: len(self.edges)])
-            hold(own, {p: g for p, g in zip(self._own, found[len(self.edges) :]) if g is not None})
-        return seeds, own
+            hold(self._held, {p: g for p, g in zip(self._own, found[len(self.edges) :]) if g is not None})
+        return seeds
 
-    def trunk(
-        self, seeds: Mapping[int, Sequence[Tensor | None]], weights: Mapping[int, Tensor]
-    ) -> dict[Tensor, Tensor]:
-        """One pass through the shared part, seeded with the weighted sum of the tasks' gradients."""
+    def trunk(self, seeds: Mapping[int, Sequence[Tensor | None]], weights: Mapping[int, Tensor]) -> None:
+        """One pass through the shared part, seeded with the weighted sum of the tasks' gradients; fills `.grad`."""
         edges: list[GradientEdge] = []
         mixed: list[Tensor] = []
         for position, edge in enumerate(self.edges):
@@ -73,8 +79,14 @@ class Cut:
             if terms:
                 edges.append(edge)
                 mixed.append(sum(terms[1:], start=terms[0]))
+        if self._ranks is None:
+            if edges:
+                torch.autograd.backward(edges, mixed, inputs=self.shared)
+            write(self._held)
+            return
         found = differentiate(edges, self.shared, mixed)
-        return {p: g for p, g in zip(self.shared, found) if g is not None}
+        hold(self._held, {p: g for p, g in zip(self.shared, found) if g is not None})
+        write(self._ranks.sum_gradients(self._held, self._call.wanted))
 
 
 class FeatureEngine(Engine):
@@ -108,14 +120,14 @@ class FeatureEngine(Engine):
                 "the feature engine combines the gradients of one call, because every call has features of its own: "
                 "give all losses to one backward(losses)"
             )
-        self._call, self._cut = call, Cut(call, step, self.sets) if call.losses else None
+        self._call, self._cut = call, Cut(call, step, self.sets, self._ranks)
 
     def combine(self, step: Step) -> Diagnostics:
         call, cut = self._call, self._cut
-        assert call is not None
+        assert call is not None and cut is not None
         tasks = tuple(call.values)
         names = tuple(step.names[task] for task in tasks)
-        seeds, gradients = ({}, {}) if cut is None else cut.heads()
+        seeds = cut.heads()
         total = _gramian(tasks, seeds) if seeds else torch.zeros(len(tasks), len(tasks), dtype=torch.float64)
         if self._ranks is not None:  # other ranks have other samples, whose features are further columns
             total = self._ranks.sum_small(total)
@@ -129,9 +141,7 @@ class FeatureEngine(Engine):
             single = any(seed.dtype != torch.float64 for given in seeds.values() for seed in given if seed is not None)
             dtype = torch.float32 if single else torch.float64
             weights = weigh_finite(self._strategy, total, step.of(tasks, losses, dtype), call.scaler is not None)
-        if cut is not None:
-            hold(gradients, cut.trunk(seeds, dict(zip(tasks, weights))))
-        write(gradients if self._ranks is None else self._ranks.sum_gradients(gradients, call.wanted))
+        cut.trunk(seeds, dict(zip(tasks, weights)))
         return Diagnostics(names, weights, total)
 
 
@@ -179,13 +189,10 @@ class RepeatingEngine(Engine):
         if self._inner.pending or not self._weights or step.index % self._every == 0:
             self._inner.backward(call, step)
             return
-        gradients: dict[Tensor, Tensor] = {}
-        if call.losses:
-            cut = Cut(call, step, self.sets)
-            seeds, gradients = cut.heads()
-            one = torch.ones((), dtype=torch.float64)
-            hold(gradients, cut.trunk(seeds, {task: self._weights.get(task, one) for task in seeds}))
-        write(gradients if self._ranks is None else self._ranks.sum_gradients(gradients, call.wanted))
+        cut = Cut(call, step, self.sets, self._ranks)
+        seeds = cut.heads()
+        one = torch.ones((), dtype=torch.float64)
+        cut.trunk(seeds, {task: self._weights.get(task, one) for task in seeds})
         self._given.update(call.values)
 
     def combine(self, step: Step) -> Diagnostics:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -154,7 +154,7 @@ class RowsEngine(Engine):
             samples = [rows.jacobian() for rows in self._samples]
             gramian = full_gramian(samples[0])
         else:
-            parts = [first.gramian(), *(uses.gramian(tasks) for uses in self._ghosts)]
+            parts = [first.gramian(), *(full_gramian(rows) for rows in self._ghost_rows(tasks))]
             gramian = sum_on_first_device(part for part in parts if part is not None)
         if self._scale is not None:
             gramian = gramian / self._scale.to(gramian.device).double().square()
@@ -168,6 +168,14 @@ class RowsEngine(Engine):
         write({uses.weight: uses.combined(tasks, weights) for uses in self._ghosts}, own=True)
         self._finish(step, skip=self._skip(gramian.isfinite().all()))
         return Diagnostics(names, weights, gramian)
+
+    def _ghost_rows(self, tasks: Sequence[int]) -> Iterator[Tensor]:
+        """`LinearUses.rows` of all ghosts, a device and dtype at a time."""
+        together: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
+        for uses in self._ghosts:
+            rows = uses.rows(tasks)
+            together[rows.device, rows.dtype].append(rows)
+        return (torch.cat(rows, dim=1) for rows in together.values())
 
     def _dtype(self) -> torch.dtype:
         single = any(uses.weight.dtype == torch.float32 for uses in self._ghosts)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..registry import Paper, StrategyInfo
+from ..solvers import Array
 from ..strategy import GramianStrategy, Step
 
 
-def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
+def project_in_turn(gramian: Array, orders: np.ndarray) -> Array:
     """Algorithm 1 of the paper on the Gramian: gramian (T, T), orders (T, T) integers -> weights (T,).
 
     Row i of `orders` is a permutation of the tasks: the order in which gradient i meets the others (its own entry is
@@ -20,6 +22,16 @@ def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
     projection on the *original* g_j: W_ij −= ⟨d_i, g_j⟩ / ⟨g_j, g_j⟩. The weights are the column sums of W, so the
     result is the sum of the projected gradients, not their mean. No epsilon; a zero gradient projects nothing.
     """
+    projected = np.eye(len(gramian))
+    for i, order in enumerate(orders):
+        for j in order:
+            if j != i and gramian[j, j] > 0 and (inner := projected[i] @ gramian[j]) < 0:
+                projected[i, j] -= inner / gramian[j, j]
+    return projected.sum(0)
+
+
+def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
+    """`project_in_turn` for a GPU: T rounds without branches, nothing to wait for."""
     tasks = len(gramian)
     met = orders.T  # (round, task): whom each task meets in each round
     squares = gramian.diagonal()[met]
@@ -27,7 +39,6 @@ def project_conflicts(gramian: Tensor, orders: Tensor) -> Tensor:
     squares = torch.where(meets, squares, 1.0)
     products, places = gramian[met], torch.nn.functional.one_hot(met, tasks)
     projected = torch.eye(tasks, dtype=gramian.dtype, device=gramian.device)
-    # All tasks go through a round together and without branches: T rounds, nothing for a GPU to wait for.
     for product, square, valid, place in zip(products, squares, meets, places):
         conflict = (projected * product).sum(1).clamp(max=0)
         projected = projected - place * (torch.where(valid, conflict, 0.0) / square).unsqueeze(1)
@@ -48,7 +59,10 @@ class PCGradStrategy(GramianStrategy):
     name: ClassVar[str] = "pcgrad"
 
     def weigh(self, gramian: Tensor, step: Step) -> Tensor:
-        return project_conflicts(gramian, random_orders(len(gramian), step).to(gramian.device, non_blocking=True))
+        orders = random_orders(len(gramian), step)
+        if gramian.device.type == "cpu":
+            return torch.from_numpy(project_in_turn(gramian.numpy(), orders.numpy()))
+        return project_conflicts(gramian, orders.to(gramian.device, non_blocking=True))
 
 
 def random_orders(tasks: int, step: Step) -> Tensor:
