@@ -36,7 +36,9 @@ class LearnedScalars(Strategy):
                 f"get_strategy({self.name!r})"
             )
         self._tasks = list(tasks)
-        self._scalars = [nn.Parameter(torch.full((), float(self.initial()), device=like.device)) for _ in tasks]
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        start = torch.full((), float(self.initial()), device=like.device, dtype=dtype)
+        self._scalars = [nn.Parameter(start.clone()) for _ in tasks]
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self._scalars)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,21 @@ from torch.amp import GradScaler
 from .diagnostics import Diagnostics
 from .engines import Call, EngineName, engine_for
 from .losses import FiniteWatch, Losses, TaskNames
-from .ranks import Group, ranks_of
+from .ranks import Group
 from .registry import as_strategy
+from .sharded import ranks_for
 from .strategy import Step, Strategy
 
 # Where our part of a state_dict lies, beside the wrapped optimizer's "state" and "param_groups".
 _KEY = "multitask"
+
+
+@dataclass
+class _Progress:
+    """What a step changes; an object of its own, since wrappers (Lightning's) share our attributes, not our name."""
+
+    step: int = 0
+    diagnostics: Diagnostics | None = None
 
 
 class MultiTaskOptimizer(torch.optim.Optimizer):
@@ -67,11 +77,14 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         self.strategy = as_strategy(strategy)
         self.seed = seed
         self._tasks = TaskNames(tasks)
-        self._ranks = ranks_of(process_group)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._ranks = ranks_for(process_group, parameters)
+        if self._ranks is not None and shared is not None:
+            given = shared.parameters() if isinstance(shared, nn.Module) else shared
+            shared = [self._ranks.stand_in(parameter) for parameter in given]
         self._engine = engine_for(self.strategy, shared, engine, update_every, self._ranks)
         self._watch = FiniteWatch()
-        self._step = 0
-        self._diagnostics: Diagnostics | None = None
+        self._progress = _Progress()
         # Optimizer.__init__ would make groups and state of its own; this sets up hooks and the step wrapper.
         super().__setstate__({})
         if tasks is not None:
@@ -119,9 +132,9 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
     @property
     def diagnostics(self) -> Diagnostics:
         """Cosines, conflicts, norms and weights of the last combination."""
-        if self._diagnostics is None:
+        if self._progress.diagnostics is None:
             raise RuntimeError("no diagnostics before the first backward(losses) or combine()")
-        return self._diagnostics
+        return self._progress.diagnostics
 
     def backward(
         self,
@@ -158,7 +171,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
                 raise ValueError("every loss is None: no task takes part; skip this batch")
             given, values = self._joined(given, self._tasks.counts(counts))
             if scaler is None:
-                self._watch.look({self.tasks[task]: value for task, value in values.items()}, self._step)
+                self._watch.look({self.tasks[task]: value for task, value in values.items()}, self._progress.step)
             seen = (features,) if isinstance(features, Tensor) else tuple(features)
             self._engine.backward(Call(given, self._parameters(), scaler, combine, values, seen), self._now())
         except BaseException:
@@ -166,6 +179,8 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             raise
         if combine:
             self.combine()
+        elif self._ranks is not None:
+            self._ranks.publish()
 
     def _joined(
         self, losses: dict[int, Tensor], counts: dict[int, float]
@@ -173,9 +188,9 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         """This rank's share of each loss, and the losses of the whole batch."""
         if self._ranks is None:
             return losses, {task: loss.detach().reshape(()) for task, loss in losses.items()}
-        if self._step in (0, 1, 10, 100) or self._step % 1000 == 0:
+        shares, values = self._ranks.share(losses, counts, self.tasks, self._progress.step)
+        if self._progress.step in (0, 1, 10, 100) or self._progress.step % 1000 == 0:
             self._ranks.check_parameters(self._parameters())
-        shares, values = self._ranks.share(losses, counts, self.tasks, self._step)
         return {task: loss * shares[task] for task, loss in losses.items()}, values
 
     pc_backward = backward
@@ -186,15 +201,20 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         if not self._engine.pending:
             raise RuntimeError("nothing to combine: call backward(losses, combine=False) first")
         try:
-            self._diagnostics = self._engine.combine(self._now())
+            self._progress.diagnostics = self._engine.combine(self._now())
         finally:
             self._engine.clear()
+        if self._ranks is not None:
+            self._ranks.publish()
         self._tasks.fixed = True
-        self._step += 1
+        self._progress.step += 1
 
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Step of the wrapped optimizer. Closures are refused: a step belongs to one `backward(losses)`."""
-        if closure is not None:
+    def step(self, closure: Callable[[], None] | None = None) -> None:  # type: ignore[override]
+        """Step of the wrapped optimizer, after one `backward(losses)`: a closure that gives a loss is refused.
+
+        One that gives nothing is called first: Lightning passes one, to run its hooks.
+        """
+        if closure is not None and closure() is not None:
             raise ValueError(
                 f"{type(self).__name__}.step takes no closure, because re-evaluating losses needs "
                 "`backward(losses)`: call zero_grad(), backward(losses) and step() in turn"
@@ -226,7 +246,7 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             "tasks": list(self._tasks.names),
             "tasks_fixed": self._tasks.fixed,
             "reached": self._engine.sets.state_dict(self._parameters()),
-            "step": self._step,
+            "step": self._progress.step,
             "seed": self.seed,
             "engine": self._engine.state_dict(),
         }
@@ -265,13 +285,13 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         self._engine.load_state_dict(ours.get("engine", {}))
         self._tasks.names = self._tasks.names or list(ours["tasks"])
         self._tasks.fixed = self._tasks.fixed or ours["tasks_fixed"]
-        self._step, self.seed = ours["step"], ours["seed"]
+        self._progress.step, self.seed = ours["step"], ours["seed"]
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
         self._refuse_waiting("copied or pickled")
-        kept = ("optimizer", "strategy", "seed", "_tasks", "_engine", "_ranks", "_watch", "_step", "_diagnostics")
+        kept = ("optimizer", "strategy", "seed", "_tasks", "_engine", "_ranks", "_watch", "_progress")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -289,11 +309,12 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
             )
 
     def _now(self) -> Step:
-        return Step(index=self._step, seed=self.seed, names=self.tasks)
+        return Step(index=self._progress.step, seed=self.seed, names=self.tasks)
 
     def _parameters(self) -> list[Tensor]:
         own = set(self.strategy.parameters())
-        return [parameter for group in self.param_groups for parameter in group["params"] if parameter not in own]
+        parameters = [p for group in self.param_groups for p in group["params"] if p not in own]
+        return parameters if self._ranks is None else [self._ranks.stand_in(parameter) for parameter in parameters]
 
 
 class PCGrad(MultiTaskOptimizer):

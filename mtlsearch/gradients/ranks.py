@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .tape import differentiate
+
 Group: TypeAlias = "dist.ProcessGroup | bool | None"
 
 _HOW = (
@@ -34,12 +36,30 @@ def ranks_of(group: Group) -> Ranks | None:
 class Ranks:
     """A process group, by what the engines ask of it. All methods are collective: every rank calls them in turn."""
 
+    sharded = False
+    """Whether a rank holds pieces of the parameters instead of all of them."""
+
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self.group = group
         self.size = dist.get_world_size(group)
         self.rank = dist.get_rank(group)
         self._nccl = dist.get_backend(group) == "nccl"
         self._device = torch.device("cuda", torch.cuda.current_device()) if self._nccl else torch.device("cpu")
+
+    def stand_in(self, parameter: Tensor) -> Tensor:
+        """The tensor that the engines see for a parameter."""
+        return parameter
+
+    def publish(self) -> None:
+        """Called when the `.grad` of what `stand_in` gave has been filled."""
+
+    def differentiate(self, loss: Tensor, inputs: Sequence[Tensor], retain: bool = False) -> tuple[Tensor | None, ...]:
+        """The gradients of a loss on this rank, None for what is not reached. Past the hooks of a DDP wrapper."""
+        return differentiate(loss, inputs, retain=retain)
+
+    def once(self, term: Tensor) -> Tensor:
+        """A term of the loss that every rank has, so that it counts once in the loss of the whole batch."""
+        return term / self.size
 
     def gather(self, numbers: Tensor) -> Tensor:
         """(n,) of each rank -> (ranks, n) on the CPU, the same bits everywhere."""

@@ -36,6 +36,8 @@ def engine_for(
     sets = ParameterSets(shared)
     if name == "feature" or update_every > 1:
         _check_weights_alone(strategy, "engine='feature'" if name == "feature" else f"update_every={update_every}")
+    if ranks is not None and ranks.sharded:
+        _check_sharded(strategy, name, update_every)
     engine: Engine
     if isinstance(strategy, LossStrategy):
         engine = LossEngine(strategy, sets, ranks)
@@ -50,6 +52,19 @@ def engine_for(
             f"{type(strategy).__name__}, a plain Strategy"
         )
     return engine if update_every == 1 else RepeatingEngine(engine, update_every, ranks)
+
+
+def _check_sharded(strategy: Strategy, name: EngineName, update_every: int) -> None:
+    if name == "feature" or update_every > 1:
+        raise ValueError(
+            "engine='feature' and update_every stop backwards within the graph, which FSDP's sharded parameters do not "
+            "support; use engine='auto' and update_every=1, or DistributedDataParallel"
+        )
+    if isinstance(strategy, RowStrategy):
+        raise ValueError(
+            f"strategy {strategy.name!r} needs whole gradients, and FSDP gives each rank a piece; use "
+            "DistributedDataParallel, or a strategy that weighs gradients by their Gramian (pcgrad, cagrad, mgda, …)"
+        )
 
 
 def _check_weights_alone(strategy: Strategy, what: str) -> None:

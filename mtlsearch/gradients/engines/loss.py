@@ -62,7 +62,7 @@ class LossEngine(Engine):
         ]
         penalty = self._strategy.penalty([task for task in tasks if task not in self._weights])
         if penalty is not None:
-            terms.append(penalty if self._ranks is None else penalty / self._ranks.size)
+            terms.append(penalty if self._ranks is None else self._ranks.once(penalty))
         if terms:
             total = sum((term.to(terms[0].device) for term in terms[1:]), start=terms[0])
             self._differentiate(total if call.scaler is None else call.scaler.scale(total))
@@ -93,7 +93,7 @@ class LossEngine(Engine):
         parameters = [*self._parameters, *self._strategy.parameters()]
         found: dict[Tensor, Tensor] = {}
         if total is not None:
-            gradients = differentiate(total, parameters)
+            gradients = self._ranks.differentiate(total, parameters)
             found = {p: g for p, g in zip(parameters, gradients) if g is not None}
         write(self._ranks.sum_gradients(found, parameters))
 
@@ -108,6 +108,7 @@ class LossEngine(Engine):
         for task, value in call.values.items():
             self._losses[task] = self._losses[task] + value if task in self._losses else value
         for left, (task, loss) in zip(reversed(range(len(call.losses))), call.scaled.items()):
-            gradients = differentiate(loss, self._parameters, retain=left > 0)
+            find = differentiate if self._ranks is None else self._ranks.differentiate
+            gradients = find(loss, self._parameters, retain=left > 0)
             found = {p: g for p, g in zip(self._parameters, gradients) if g is not None}
             hold(self._held.setdefault(task, {}), found)

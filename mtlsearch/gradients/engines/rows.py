@@ -85,7 +85,10 @@ class RowsEngine(Engine):
             self._scale = call.scaler.scale(torch.ones((), device=device))
         for left, (task, loss) in zip(reversed(range(len(call.losses))), call.scaled.items()):
             # One pass gives the trunk's rows and the head's gradients. The graph is kept for the tasks to come.
-            found = iter(differentiate(loss, [*plain, *edges], retain=left > 0))
+            if self._ranks is None:
+                found = iter(differentiate(loss, [*plain, *edges], retain=left > 0))
+            else:
+                found = iter(self._ranks.differentiate(loss, plain, retain=left > 0))
             gradients: dict[Tensor, Gradient] = {parameter: next(found) for parameter in plain}
             for uses in formed:
                 gradients[uses.weight] = uses.product([next(found) for _ in uses.nodes])
@@ -105,7 +108,8 @@ class RowsEngine(Engine):
         new = [task for task in call.losses if self.sets.is_new(task)]
         # Where no weight qualified, it is worth a look only now and then.
         look = not self._no_linear or step.index & (step.index - 1) == 0
-        if not new and (len(call.losses) < 2 or not look):
+        sharded = self._ranks is not None and self._ranks.sharded  # its graph ends in tensors that FSDP makes
+        if sharded or (not new and (len(call.losses) < 2 or not look)):
             return None
         tape = Tape(call.losses)
         for task in new:
@@ -116,10 +120,10 @@ class RowsEngine(Engine):
 
     def _linear_uses(self, tape: Tape, call: Call) -> dict[Tensor, LinearUses]:
         """The weights that are treated as products in this call; those in `self._ghosts` are not formed."""
-        if tape.compiled or len(call.losses) < 2:
+        if tape.compiled or len(call.losses) < 2 or self._ranks is not None:
             return {}
         found = tape.uses_of(self.sets.shared_in(tape, call.wanted))
-        alone = call.last and not self.pending and self._ranks is None and len(call.losses) > 1
+        alone = call.last and not self.pending
         if not alone or self._mode == "rows" or not isinstance(self._strategy, GramianStrategy):
             ghosts = set()
         elif self._mode == "ghost":
