@@ -1,6 +1,7 @@
 """PCGrad under Hugging Face Accelerate: torchrun --nproc-per-node 2 examples/pcgrad_with_accelerate.py
 
-`accelerate launch` does as well, on GPUs too without cpu=True. `prepare` wraps the model in DDP; the losses go to PCGrad's own `backward` instead of `accelerator.backward`.
+`accelerate launch` does as well, on GPUs too without cpu=True. `prepare` wraps the model in DDP; the losses go to
+PCGrad's own `backward` instead of `accelerator.backward`.
 """
 
 import torch

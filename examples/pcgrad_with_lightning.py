@@ -1,6 +1,7 @@
 """PCGrad in a LightningModule with DDP, by manual optimisation: python examples/pcgrad_with_lightning.py 2
 
-The argument is the number of processes. Combined are the task gradients of the whole batch, whichever number of processes it is spread over.
+The argument is the number of processes. Combined are the task gradients of the whole batch, however many processes it
+is spread over.
 """
 
 import sys

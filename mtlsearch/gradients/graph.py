@@ -93,6 +93,16 @@ class ParameterSets:
         masks = {leaf: tape.reached[node] for leaf, node in tape.leaves.items()}
         return [p for p in parameters if p in known or (mask := masks.get(p, 0)) & (mask - 1)]
 
+    def foresee(self, tape: Tape, parameters: Sequence[Tensor]) -> None:
+        """Take the graph's word for what the tasks reach, before any gradient has been observed."""
+        for parameter in parameters:
+            node = tape.leaves.get(parameter)
+            if node is not None and not self.given and not tape.compiled:
+                mask = self._reached.get(parameter, 0) | tape.reached[node]
+                if mask != self._reached.get(parameter, 0):
+                    self._reached[parameter] = mask
+                    self.version += 1
+
     def merge(self, parameters: Sequence[Tensor], masks: Sequence[int]) -> None:
         """Take over what other ranks have seen: masks of tasks as `state_dict` gives them."""
         for parameter, mask in zip(parameters, masks):

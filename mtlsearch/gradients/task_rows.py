@@ -139,9 +139,9 @@ class TaskRows:
         if self._ranks is not None:
             write(self._ranks.sum_gradients(total, [p for p in self._parameters if p not in self.shared]))
 
-    def arrange(self, parameters: Sequence[Tensor]) -> None:
+    def arrange(self, parameters: Sequence[Tensor], tasks: int = 0) -> None:
         """Make room for what has become shared, or for more tasks, and move held gradients into it."""
-        capacity = max(self._capacity, max(self._held) + 1)
+        capacity = max(self._capacity, tasks, *(task + 1 for task in self._held))
         key = (self._sets.version, capacity, *map(id, parameters))
         if key == self._key:
             return

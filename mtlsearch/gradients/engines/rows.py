@@ -79,6 +79,9 @@ class RowsEngine(Engine):
         plain = [parameter for parameter in wanted if parameter not in linear]
         ghosts = {uses.weight for uses in self._ghosts}
         in_rows = [parameter for parameter in wanted if parameter not in ghosts]
+        if call.values:
+            for rows in self._samples:
+                rows.arrange(in_rows, tasks=max(call.values) + 1)
         edges = [edge for uses in (*formed, *self._ghosts) for edge in uses.edges]
         if call.scaler is not None and call.values:
             device = next(iter(call.losses.values())).device if call.losses else wanted[0].device
@@ -116,6 +119,8 @@ class RowsEngine(Engine):
             check_reach(step.names[task], tape.leaves_of(task), call.wanted)
             if task in tape.compiled:
                 self.sets.mark_compiled(task)
+        if new:
+            self.sets.foresee(tape, call.wanted)
         return tape
 
     def _linear_uses(self, tape: Tape, call: Call) -> dict[Tensor, LinearUses]:
