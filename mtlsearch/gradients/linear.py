@@ -121,6 +121,11 @@ class LinearUses:
         return self._stack
 
 
+def forming_pays(nodes: Sequence[Node], weight: Tensor) -> bool:
+    """Whether a pass had better stop at D, smaller than the gradient, and have that formed in its row."""
+    return sum(rows_of(node) for node in nodes) <= _fans(weight)[1]
+
+
 def ghost_pays(nodes: Sequence[Node], weight: Tensor, tasks: int) -> bool:
     """Whether the Gramian and the combination of a weight's gradients cost less by `LinearUses` than by rows."""
     rows = sum(rows_of(node) for node in nodes)

@@ -13,10 +13,10 @@ from ..diagnostics import Diagnostics
 from ..gramian import full_precision, sum_on_first_device
 from ..gramian import gramian as full_gramian
 from ..graph import Gradient, ParameterSets, check_reach
-from ..linear import LinearUses, ghost_pays
+from ..linear import LinearUses, forming_pays, ghost_pays
 from ..ranks import Ranks
 from ..strategy import GramianStrategy, RowStrategy, Step
-from ..tape import Tape, differentiate, kept_plainly
+from ..tape import Node, Tape, differentiate, kept_plainly
 from ..task_rows import TaskRows, write
 from .base import Call, Engine, weigh_finite
 
@@ -52,6 +52,9 @@ class RowsEngine(Engine):
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+    def _is_ghost(self, weight: Tensor, nodes: Sequence[Node], call: Call) -> bool:
+        return self._mode == "ghost" or (self._mode == "auto" and ghost_pays(nodes, weight, len(call.losses)))
 
     @property
     def pending(self) -> tuple[int, ...]:
@@ -128,14 +131,13 @@ class RowsEngine(Engine):
         if tape.compiled or len(call.losses) < 2 or self._ranks is not None:
             return {}
         found = tape.uses_of(self.sets.shared_in(tape, call.wanted))
-        alone = call.last and not self.pending
-        if not alone or self._mode == "rows" or not isinstance(self._strategy, GramianStrategy):
-            ghosts = set()
-        elif self._mode == "ghost":
-            ghosts = set(found)
-        else:
-            ghosts = {weight for weight, nodes in found.items() if ghost_pays(nodes, weight, len(call.losses))}
-        uses = {weight: LinearUses(weight, nodes) for weight, nodes in found.items() if all(map(kept_plainly, nodes))}
+        alone = call.last and not self.pending and isinstance(self._strategy, GramianStrategy)
+        ghosts = {weight for weight, nodes in found.items() if alone and self._is_ghost(weight, nodes, call)}
+        uses = {
+            weight: LinearUses(weight, nodes)
+            for weight, nodes in found.items()
+            if (weight in ghosts or forming_pays(nodes, weight)) and all(map(kept_plainly, nodes))
+        }
         self._ghosts = [use for weight, use in uses.items() if weight in ghosts]
         self._no_linear = not uses
         return uses
