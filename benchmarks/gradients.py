@@ -21,7 +21,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -272,6 +272,35 @@ def show(rows: list[Row]) -> None:
         print(f"| {row.variant} | {1e3 * row.seconds:.1f} | {ratios} | {row.megabytes:.0f} | {row.memory:.2f} |")
 
 
+def strategies_table(rounds: int) -> None:
+    """Microseconds that each strategy takes for one combination, rows and backwards apart."""
+    from mtlsearch import get_strategy, strategies
+    from mtlsearch.gradients import GramianStrategy, LossStrategy, Step
+
+    print("| strategy | µs, T = 3 | µs, T = 10 |\n|---|---:|---:|")
+    for name in strategies():
+        found = []
+        for tasks in (3, 10):
+            strategy = get_strategy(name)
+            names = tuple(str(i) for i in range(tasks))
+            strategy.setup(names, torch.zeros(()))
+            torch.manual_seed(0)
+            rows = torch.randn(tasks, 1000)
+            rows -= 0.8 * (rows.sum(0) - rows)
+            losses = torch.rand(tasks) + 0.5
+            step = Step(names=names, tasks=tuple(range(tasks)), losses=losses)
+            if isinstance(strategy, LossStrategy):
+                run = functools.partial(strategy.weigh, losses)
+            elif isinstance(strategy, GramianStrategy):
+                run = functools.partial(strategy.weigh, (rows @ rows.T).double())
+            else:
+                found.append("T·P")
+                continue
+            times = [timed(lambda i=i: run(replace(step, index=i)), torch.device("cpu"), 1) for i in range(20 * rounds)]
+            found.append(f"{1e6 * statistics.median(times):.0f}")
+        print(f"| `{name}` | {' | '.join(found)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="four rows of the table, in about two minutes")
@@ -279,8 +308,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--strategies", action="store_true", help="the strategies' own cost instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.strategies:
+        strategies_table(options.rounds)
+        return
     device = torch.device(options.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     print(

@@ -10,16 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .gradients.diagnose import diagnose
     from .gradients.optimizer import MultiTaskOptimizer, PCGrad
     from .gradients.registry import get_strategy, strategies
 
 __version__ = "0.1.0"
 
-__all__ = ["MultiTaskOptimizer", "PCGrad", "__version__", "get_strategy", "strategies"]
+__all__ = ["MultiTaskOptimizer", "PCGrad", "__version__", "diagnose", "get_strategy", "strategies"]
 
 _HOME = {
     "MultiTaskOptimizer": "gradients.optimizer",
     "PCGrad": "gradients.optimizer",
+    "diagnose": "gradients.diagnose",
     "get_strategy": "gradients.registry",
     "strategies": "gradients.registry",
 }

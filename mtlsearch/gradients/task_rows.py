@@ -178,6 +178,7 @@ class _Block:
         self, parameters: list[Tensor], tasks: int, device: torch.device, dtype: torch.dtype, pieces: int
     ) -> None:
         self.parameters = parameters
+        self._strides = [_grad_strides(parameter) for parameter in parameters]
         self._offsets = [0]
         for parameter in parameters:
             self._offsets.append(self._offsets[-1] + _rounded_up(parameter.numel(), _ALIGN))
@@ -188,7 +189,8 @@ class _Block:
 
     def split(self, row: Tensor) -> list[Tensor]:
         """Views of a row in the parameters' shapes and in the memory layouts that their `.grad` has."""
-        return [_shaped(row[offset : offset + p.numel()], p) for p, offset in zip(self.parameters, self._offsets)]
+        where = zip(self.parameters, self._offsets, self._strides)
+        return [row[at : at + p.numel()].as_strided(p.shape, strides) for p, at, strides in where]
 
     def columns(self, tasks: tuple[int, ...]) -> list[Tensor]:
         """(K, numel) for each parameter, without the padding."""

@@ -23,6 +23,11 @@ from .base import Call, Engine, weigh_finite
 Mode = Literal["auto", "rows", "ghost"]
 
 
+def is_ghost(mode: Mode, weight: Tensor, nodes: Sequence[Node], tasks: int) -> bool:
+    """Whether a linear weight's gradients are left unformed, where that is possible."""
+    return mode == "ghost" or (mode == "auto" and ghost_pays(nodes, weight, tasks))
+
+
 class RowsEngine(Engine):
     """One trunk backward a task, one Gramian, one combination.
 
@@ -52,9 +57,6 @@ class RowsEngine(Engine):
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
-
-    def _is_ghost(self, weight: Tensor, nodes: Sequence[Node], call: Call) -> bool:
-        return self._mode == "ghost" or (self._mode == "auto" and ghost_pays(nodes, weight, len(call.losses)))
 
     @property
     def pending(self) -> tuple[int, ...]:
@@ -132,7 +134,8 @@ class RowsEngine(Engine):
             return {}
         found = tape.uses_of(self.sets.shared_in(tape, call.wanted))
         alone = call.last and not self.pending and isinstance(self._strategy, GramianStrategy)
-        ghosts = {weight for weight, nodes in found.items() if alone and self._is_ghost(weight, nodes, call)}
+        tasks = len(call.losses)
+        ghosts = {weight for weight, nodes in found.items() if alone and is_ghost(self._mode, weight, nodes, tasks)}
         uses = {
             weight: LinearUses(weight, nodes)
             for weight, nodes in found.items()
