@@ -296,7 +296,8 @@ def strategies_table(rounds: int) -> None:
             else:
                 found.append("T·P")
                 continue
-            times = [timed(lambda i=i: run(replace(step, index=i)), torch.device("cpu"), 1) for i in range(20 * rounds)]
+            turns = [functools.partial(run, replace(step, index=index)) for index in range(20 * rounds)]
+            times = [timed(turn, torch.device("cpu"), 1) for turn in turns]
             found.append(f"{1e6 * statistics.median(times):.0f}")
         print(f"| `{name}` | {' | '.join(found)} |")
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from mtlsearch.gradients import get_strategy, strategy_info
+from mtlsearch.gradients.engines import EngineName, check_engine
 from mtlsearch.training.optimizers import OptimizerConfig
 from mtlsearch.training.schedules import ScheduleConfig
 from mtlsearch.training.schema import Section
@@ -53,6 +54,10 @@ class TrainingConfig(Section):
     batch_size: PositiveInt = 64
     accumulate: PositiveInt = 1
     """micro-batches per optimizer step; the gradients are combined once, over their mean"""
+    engine: EngineName = "auto"
+    """how task gradients are combined: "rows", "ghost" or "auto", which agree, or "feature"; see docs/gradients.md"""
+    update_every: PositiveInt = 1
+    """find the weights of the task gradients every so many steps only"""
     clip_norm: PositiveFloat | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -75,6 +80,17 @@ class RunConfig(Section):
             raise ValueError(
                 f"strategy {self.strategy.name!r} needs {needed} independent samples a step, each a micro-batch: "
                 f"training.accumulate must be at least {needed}, got {self.training.accumulate}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine_that_serves_the_strategy(self) -> RunConfig:
+        strategy = get_strategy(self.strategy.name, **self.strategy.hyperparameters)
+        check_engine(strategy, self.training.engine, self.training.update_every)
+        if self.training.engine == "feature" and self.training.accumulate > 1:
+            raise ValueError(
+                "training.engine=feature combines gradients of one forward, so training.accumulate must be 1, got "
+                f"{self.training.accumulate}"
             )
         return self
 

@@ -151,6 +151,9 @@ def _initial_state(problem: Problem, config: RunConfig, device: torch.device, st
         tasks=problem.tasks,
         shared=problem.shared_parameters(model),
         seed=config.seed,
+        engine=config.training.engine,
+        update_every=config.training.update_every,
+        process_group=False,
     )
     return _State(model, optimizer, config.schedule.build(optimizer, steps), history=[])
 

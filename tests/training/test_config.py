@@ -46,6 +46,9 @@ def test_the_published_numbers_of_kim_2023() -> None:
         ),
         ("strategy={name: pcgrad, c: 1}", ["strategy", "pcgrad", "'c'"]),
         ("strategy.name=modo", ["'modo' needs 2 independent samples", "training.accumulate must be at least 2"]),
+        ("training.engine=rwos", ["training.engine", "did you mean 'rows'"]),
+        ("training={engine: feature, epochs: 1, accumulate: 2}", ["combines gradients of one forward", "got 2"]),
+        ("strategy={name: uncertainty}|training.update_every=4", ["update_every=4 needs a strategy", "'uncertainty'"]),
         ("optimizer.lr=-1", ["optimizer.lr", "greater than 0", "-1"]),
         ("optimizer.name=sdg", ["optimizer.name", "'sdg'", "did you mean 'sgd'"]),
         ("schedule.name=cosin", ["schedule.name", "did you mean 'cosine'"]),
@@ -74,7 +77,7 @@ def test_the_published_numbers_of_kim_2023() -> None:
 )
 def test_a_mistake_is_named_with_what_is_allowed(override: str, words: list[str]) -> None:
     with pytest.raises(InputError) as error:
-        load_run_config("quick", [override])
+        load_run_config("quick", override.split("|"))
     message = str(error.value)
     assert "\n" not in message
     for word in words:

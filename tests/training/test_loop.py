@@ -35,6 +35,16 @@ def test_it_learns_with_every_strategy(strategy: str) -> None:
         assert finished.result.best[f"val/{name}"] < 0.5 * constant
 
 
+@pytest.mark.parametrize("override", ["training.engine=feature", "training.update_every=4"])
+def test_it_learns_with_cheaper_steps_and_goes_on_exactly(override: str, tmp_path: Path) -> None:
+    overrides = ("strategy.name=pcgrad", override)
+    whole = run(*overrides)
+    for name, constant in whole.problem.trivial_metrics("val").items():
+        assert whole.result.best[f"val/{name}"] < 0.5 * constant
+    run(*overrides, directory=tmp_path, stop_after=1)
+    assert untimed(run(*overrides, directory=tmp_path).result.history) == untimed(whole.result.history)
+
+
 def test_one_config_gives_one_history_whatever_the_global_generators_hold() -> None:
     torch.manual_seed(1)
     first = run("training.epochs=2")

@@ -15,7 +15,7 @@ from .cut import FeatureEngine, RepeatingEngine
 from .loss import LossEngine
 from .rows import RowsEngine
 
-__all__ = ["Call", "Engine", "EngineName", "engine_for"]
+__all__ = ["Call", "Engine", "EngineName", "check_engine", "engine_for"]
 
 EngineName = Literal["auto", "rows", "ghost", "feature"]
 _NAMES = ("auto", "rows", "ghost", "feature")
@@ -29,13 +29,8 @@ def engine_for(
     ranks: Ranks | None,
 ) -> Engine:
     """The engine that serves a strategy."""
-    if name not in _NAMES:
-        raise ValueError(f"engine must be one of {', '.join(_NAMES)}, but got {name!r}")
-    if isinstance(update_every, bool) or not isinstance(update_every, int) or update_every < 1:
-        raise ValueError(f"update_every must be an integer of at least 1, but got {update_every!r}")
+    check_engine(strategy, name, update_every)
     sets = ParameterSets(shared)
-    if name == "feature" or update_every > 1:
-        _check_weights_alone(strategy, "engine='feature'" if name == "feature" else f"update_every={update_every}")
     if ranks is not None and ranks.sharded:
         _check_sharded(strategy, name, update_every)
     engine: Engine
@@ -52,6 +47,16 @@ def engine_for(
             f"{type(strategy).__name__}, a plain Strategy"
         )
     return engine if update_every == 1 else RepeatingEngine(engine, update_every, ranks)
+
+
+def check_engine(strategy: Strategy, name: EngineName, update_every: int) -> None:
+    """ValueError where an engine is unknown or does not serve a strategy."""
+    if name not in _NAMES:
+        raise ValueError(f"engine must be one of {', '.join(_NAMES)}, but got {name!r}")
+    if isinstance(update_every, bool) or not isinstance(update_every, int) or update_every < 1:
+        raise ValueError(f"update_every must be an integer of at least 1, but got {update_every!r}")
+    if name == "feature" or update_every > 1:
+        _check_weights_alone(strategy, "engine='feature'" if name == "feature" else f"update_every={update_every}")
 
 
 def _check_sharded(strategy: Strategy, name: EngineName, update_every: int) -> None:
