@@ -38,6 +38,12 @@ FLIP_68: tuple[int, ...] = (
 )  # fmt: skip
 """`landmarks[FLIP_68]` puts the 68 points of a mirrored face back into the scheme's order. An involution."""
 
+FLIP_21: tuple[int, ...] = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 16, 15, 14, 13, 12, 19, 18, 17, 20)
+"""The same for AFLW's 21 points: brows, eyes, ear, nose, ear, mouth, chin."""
+
+FLIPS: dict[int, tuple[int, ...]] = {68: FLIP_68, 21: FLIP_21}
+"""The mirror permutation of a layout by its number of points."""
+
 
 def _namespace(array: Any) -> Any:
     return torch if isinstance(array, torch.Tensor) else np
@@ -217,6 +223,19 @@ def crop_from_landmarks(landmarks: Array, factor: float = math.sqrt(2)) -> Array
     size = high - low
     half = (size.amax(-1) if isinstance(size, torch.Tensor) else size.max(-1))[..., None] * (factor / 2)
     centre = (low + high) / 2
+    return _join([centre - half, centre + half])
+
+
+def crop_from_box(box: Array) -> Array:
+    """The square crop around a face detector's box, 3DDFA's rule: side 1.58·(w + h)/2, its centre 0.14·(w + h)/2 below.
+
+    (…, 4) pixels: left, top, right, bottom -> (…, 4), as `crop_from_landmarks`.
+    """
+    box = _floating(box)
+    low, high = box[..., :2], box[..., 2:]
+    size = (high - low).sum(-1)[..., None] / 2
+    centre = (low + high) / 2 + _join([size * 0, size * 0.14])
+    half = size * (1.58 / 2)
     return _join([centre - half, centre + half])
 
 
