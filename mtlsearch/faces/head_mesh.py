@@ -10,7 +10,7 @@ The numbers below are proportions of an average head, drawn up for this library;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 
 CENTRE_Z = -0.10  # the axis that the columns turn around
+CHART_TOP, CHART_ANGLE = 0.90, 108.0  # height on the midline and angle of the columns where the face's chart ends
 
 
 def _curve(*points: tuple[float, float]) -> PchipInterpolator:
@@ -119,13 +120,14 @@ def _features(x: Floats, y: Floats, z: Floats, angle: Floats) -> tuple[Floats, F
     return x + out, y, z + dz * front + back
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadMesh:
     """The mean head.
 
     vertices (V, 3) model units; grid (rows, columns): vertices are stored row by row; triangles (T, 3), front faces
     counter-clockwise seen from outside (y up); uv (V, 2) in [0, 1] (column, row; 0 = shoulders); mirror (V,): the
-    vertex on the other side; angle (V,) radians around the head; jaw_row: the row of the jaw's edge; landmark_vertices
+    vertex on the other side; chart: first and last row, first and last column of the face (under the jaw to above the
+    hairline, ear to ear), which position maps cover; angle (V,) radians around the head; jaw_row: the row of the jaw's edge; landmark_vertices
     (68, 3), landmark_weights (68, 3): barycentric points on the surface.
     """
 
@@ -138,6 +140,35 @@ class HeadMesh:
     jaw_row: int
     landmark_vertices: Ints
     landmark_weights: Floats
+    chart: tuple[tuple[int, int], tuple[int, int]]
+
+    def at_grid(self, row: Floats, column: Floats) -> tuple[Ints, Floats]:
+        """The surface at continuous places (N,), (N,) of the grid: vertices (N, 3) and their weights (N, 3)."""
+        rows, columns = self.grid
+        r = np.clip(np.floor(row + 1e-9).astype(np.int32), 0, rows - 2)
+        c = np.clip(np.floor(column + 1e-9).astype(np.int32), 0, columns - 2)
+        up, along = np.clip(row - r, 0, 1), np.clip(column - c, 0, 1)
+        lower_left = r * columns + c
+        a, b, d, e = lower_left, lower_left + 1, lower_left + columns, lower_left + columns + 1
+        # The diagonal joins a and e in the left half, b and d in the right one: see `_triangulate`.
+        left = c < (columns - 1) // 2
+        below = np.where(left, along >= up, along + up <= 1)
+        third = np.where(left, np.where(below, b, d), np.where(below, a, e))
+        vertices = np.stack([np.where(left, a, b), np.where(left, e, d), third], -1).astype(np.int32)
+        high, low = np.maximum(along, up), np.minimum(along, up)
+        total = along + up
+        weights = np.where(
+            left[:, None],
+            np.stack([1 - high, low, high - low], -1),
+            np.stack([np.where(below, along, 1 - up), np.where(below, up, 1 - along), np.abs(1 - total)], -1),
+        )
+        return vertices, weights
+
+    @cached_property
+    def landmark_grid(self) -> Floats:
+        """(68, 2): row and column of each landmark in the grid, continuous."""
+        row, column = np.divmod(self.landmark_vertices, self.grid[1])
+        return np.stack([(place * self.landmark_weights).sum(1) for place in (row, column)], -1)
 
 
 def _surface() -> tuple[Floats, Floats, int]:
@@ -241,6 +272,13 @@ def _in_front_view(vertices: Floats, triangles: Ints, x: float, y: float) -> tup
     return triangles[best], weights[best]
 
 
+def _chart(points: Floats, angles: Floats, jaw_row: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    middle = len(angles) // 2
+    top = int(np.argmax(points[:, middle, 1] > CHART_TOP))
+    side = int(np.searchsorted(angles, -np.radians(CHART_ANGLE)))
+    return (jaw_row - 2, top), (side, len(angles) - 1 - side)
+
+
 @lru_cache(maxsize=1)
 def head_mesh() -> HeadMesh:
     """The mean head with its 68 landmarks. Built once per process, in well under a second."""
@@ -280,4 +318,5 @@ def head_mesh() -> HeadMesh:
         jaw_row=jaw_row,
         landmark_vertices=at,
         landmark_weights=weights,
+        chart=_chart(points, angles, jaw_row),
     )
