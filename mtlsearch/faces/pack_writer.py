@@ -276,7 +276,7 @@ def _finish_split(scratch: Path, name: str, split: SplitPlan, kept: npt.NDArray[
         del everything, images
         smaller.replace(image_file)
     labels = {label: np.load(scratch / f"{name}.label.{label}.npy")[kept] for label in split.labels}
-    np.savez(label_file, **labels)  # type: ignore[arg-type]
+    np.savez(label_file, **labels)
     for label in split.labels:
         (scratch / f"{name}.label.{label}.npy").unlink()
     (scratch / f"{name}.journal").unlink(missing_ok=True)

@@ -77,7 +77,7 @@ class Pack:
 
     @property
     def source(self) -> str:
-        """"synthetic", or the name of the data set."""
+        """The name of the data set, or `SYNTHETIC`."""
         return str(self.manifest["source"])
 
     @cached_property

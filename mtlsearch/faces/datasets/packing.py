@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,11 +129,13 @@ def pack_dataset(
 def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> PackPlan:
     if dataset.cropped:
         crop = CropSettings(crop.image_size, 1.0)
-    first, labels = _first_readable(dataset), {}
-    for name, value in _labels(dataset, first, np.eye(2, 3), crop).items():
+    first = _first_readable(dataset)
+    labels: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, value in _labels(first, np.eye(2, 3), crop.stored_size).items():
         labels[name] = (value.shape, value.dtype.str)
     labels["name"] = ((), f"<U{max(map(len, dataset.names))}")
     assigned = splits.assign(dataset)
+    tested = hashlib.sha256("\n".join(sorted(splits.test_names)).encode()).hexdigest() if splits.test_names else None
     facts = {
         "source": dataset.name,
         "ground_truth": dataset.ground_truth,
@@ -142,13 +143,8 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         "pose_limit": dataset.pose_limit,
         "image_size": crop.image_size,
         "stored_size": crop.stored_size,
-        "split": {
-            "val_share": splits.val_share,
-            "test_names": hashlib.sha256("\n".join(sorted(splits.test_names)).encode()).hexdigest()
-            if splits.test_names
-            else None,
-        },
-        "names": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
+        "split": {"val_share": splits.val_share, "test_names_sha256": tested},
+        "names_sha256": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
     }
     arrays = {}
     if dataset.basis is not None and first.parameters is not None:
@@ -159,10 +155,10 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         def read(i: int) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
             sample = dataset[indices[i]]
             affine = crop_affine(sample.crop, crop.image_size, crop.stored_size)
-            stored = _labels(dataset, sample, affine, crop)
+            stored = _labels(sample, affine, crop.stored_size)
             for name, value in stored.items():
                 if value.shape != labels[name][0]:
-                    raise InputError(f"{sample.name}: {name} has the shape {value.shape}, others have {labels[name][0]}")
+                    raise InputError(f"{sample.name}: {name} has shape {value.shape}, others have {labels[name][0]}")
             return warp(sample.image, affine, crop.stored_size), {**stored, "name": sample.name}
 
         return SplitPlan(len(indices), labels, read)
@@ -180,7 +176,7 @@ def _first_readable(dataset: FaceDataset) -> FaceSample:
     raise InputError(f"no sample of {dataset} can be used, the first because: {reason}")
 
 
-def _labels(dataset: FaceDataset, sample: FaceSample, affine: Floats, crop: CropSettings) -> dict[str, npt.NDArray[Any]]:
+def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, npt.NDArray[Any]]:
     """The labels of `packs`, but the name, in the pixels of the stored image."""
     original = np.eye(3)
     if sample.original is not None:
@@ -194,12 +190,8 @@ def _labels(dataset: FaceDataset, sample: FaceSample, affine: Floats, crop: Crop
     }
     if sample.parameters is not None:
         pose, coefficients = sample.parameters[:12], sample.parameters[12:].astype(np.float32)
-        labels["pose"] = rotate_pose(pose, affine, len(sample.image), crop.stored_size).astype(np.float32)
+        labels["pose"] = rotate_pose(pose, affine, len(sample.image), stored_size).astype(np.float32)
         labels["shape"], labels["expression"] = np.split(coefficients, [SHAPE_MODES])
         assert len(labels["expression"]) == EXPRESSION_MODES
     return labels
 
-
-def yaw_counts(yaw: Iterable[float], edges: Iterable[float]) -> list[int]:
-    """How many |yaw| (degrees) lie in each of the bins that the edges make, unknown ones in none."""
-    return np.histogram(np.abs(np.asarray(list(yaw))), [0, *edges, np.inf])[0].tolist()
