@@ -43,6 +43,8 @@ _NDARRAY = object()
 class _ArrayUnpickler(pickle._Unpickler):
     """In Python, not C: the C one allocates its memo table at the size that the file names."""
 
+    dispatch = dict(pickle._Unpickler.dispatch)
+
     def __init__(self, stream: io.BufferedIOBase, path: Path, max_bytes: int, encoding: str) -> None:
         super().__init__(stream, encoding=encoding)
         self._path, self._max_bytes = path, max_bytes
@@ -53,9 +55,8 @@ class _ArrayUnpickler(pickle._Unpickler):
                 f"{self._path}: this pickle asks for {module}.{name}, and only NumPy arrays and plain containers are "
                 f"admitted, since anything else can run code. Save what you need with numpy.savez instead."
             )
-        if name == "_reconstruct":
-            return self._empty_array
-        return _NDARRAY if name == "ndarray" else super().find_class(module, name)
+        ours = {"_reconstruct": self._empty_array, "scalar": _scalar, "encode": _encode, "ndarray": _NDARRAY}
+        return ours[name] if name in ours else super().find_class(module, name)
 
     def _empty_array(self, kind: Any, shape: Any, dtype: Any) -> Any:
         """An ndarray to be filled by its state; real files ask for shape (0,), a hostile one for petabytes."""
@@ -63,6 +64,27 @@ class _ArrayUnpickler(pickle._Unpickler):
         if kind is not _NDARRAY or cells * np.dtype(dtype).itemsize > self._max_bytes:
             raise InputError(f"{self._path}: this pickle asks for an array of shape {tuple(shape)!r}")
         return np.ndarray.__new__(np.ndarray, shape, dtype)
+
+
+    def _load_bytearray(self) -> None:
+        """As much as the file holds: Python's own allocates what the file names before it reads."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+
+
+def _scalar(dtype: Any, content: bytes) -> Any:
+    """NumPy's own makes up the content where there is none, at whatever length the dtype says."""
+    if len(content) != np.dtype(dtype).itemsize:
+        raise ValueError(f"{len(content)} bytes for a number of type {dtype}")
+    return np.frombuffer(content, dtype)[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Codecs are many, and some of them compute; pickles use this one."""
+    if encoding not in ("latin1", "latin-1", "bytes"):
+        raise ValueError(f"encoding {encoding!r}")
+    return text.encode("latin1")
 
 
 def check_size(path: str | Path, max_bytes: int = MAX_BYTES) -> Path:
@@ -136,14 +158,17 @@ def load_npz(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDAr
 
 
 def load_mat(path: str | Path, max_bytes: int = MAX_BYTES, variables: list[str] | None = None) -> dict[str, Any]:
-    """The arrays of a MATLAB file of versions 4 to 7.2, at most max_bytes in all once inflated.
+    """The numeric arrays of a MATLAB file of versions 5 to 7.2, at most max_bytes in all once inflated.
 
-    variables: read these only. Raises InputError, for MATLAB 7.3 files too (they are HDF5), and where a variable that
-    was asked for is not there.
+    variables: read these only; without it every variable must be an array of numbers or of characters, since a cell or a
+    structure of a few bytes can claim any number of empty ones. Raises InputError, for MATLAB 7.3 files too (they are
+    HDF5), and where a variable that was asked for is not there.
     """
     path = check_size(path, max_bytes)
     content = path.read_bytes()
-    _check_inflated(path, content, max_bytes)
+    if content[:4].count(0):
+        raise InputError(f"{path} is no MATLAB file of version 5 or later; save it with `save -v7`")
+    _check_elements(path, content, max_bytes, variables)
     try:
         loaded = scipy.io.loadmat(io.BytesIO(content), variable_names=variables)
     except NotImplementedError as error:
@@ -157,25 +182,53 @@ def load_mat(path: str | Path, max_bytes: int = MAX_BYTES, variables: list[str] 
     return arrays
 
 
-_MAT_HEADER, _COMPRESSED = 128, 15
+_MAT_HEADER, _MATRIX, _COMPRESSED = 128, 14, 15
+_CHARACTERS, _NUMBERS = 4, range(6, 16)  # classes of arrays
+_HEAD = 4096  # of an element, where its class, its shape and its name stand
 
 
-def _check_inflated(path: Path, content: bytes, max_bytes: int) -> None:
-    """Inflate a MATLAB 5 file's compressed elements piece by piece, keeping none, and refuse one that grows too big."""
+def _check_elements(path: Path, content: bytes, max_bytes: int, variables: list[str] | None) -> None:
+    """Refuse what would take more memory than it may: each element is inflated piece by piece, keeping its head only."""
     order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
     at, left = _MAT_HEADER, max_bytes
     while at + 8 <= len(content):
         kind = int.from_bytes(content[at : at + 4], order)
         size = int.from_bytes(content[at + 4 : at + 8], order)
+        head = content[at : at + _HEAD]
         if kind == _COMPRESSED:
-            inflate = zlib.decompressobj()
+            inflate, head = zlib.decompressobj(), b""
             data = content[at + 8 : at + 8 + size]
             while data and not inflate.eof:
                 try:
-                    left -= len(inflate.decompress(data, 1 << 20))
+                    piece = inflate.decompress(data, 1 << 20)
                 except zlib.error as error:
                     raise InputError(f"{path} is damaged: {error}") from error
+                left -= len(piece)
+                head = (head + piece)[:_HEAD]
                 if left < 0:
                     raise InputError(f"{path} inflates to more than {max_bytes:,} bytes, the most that is read")
                 data = inflate.unconsumed_tail
+        if int.from_bytes(head[:4], order) == _MATRIX:
+            _check_array(path, head[8:], order, max_bytes, variables)
         at += 8 + size
+
+
+def _check_array(
+    path: Path, head: bytes, order: Literal["little", "big"], max_bytes: int, variables: list[str] | None
+) -> None:
+    """The class and the claimed shape of a variable that will be read. head: its flags, shape and name."""
+
+    def number(start: int, length: int = 4) -> int:
+        return int.from_bytes(head[start : start + length], order)
+
+    kind, shape_bytes = number(8) & 0xFF, number(20)
+    shape = [number(24 + i) for i in range(0, min(shape_bytes, 128), 4)]
+    at = 24 + -(-shape_bytes // 8) * 8
+    short = number(at) >> 16  # a name of up to four letters stands in its tag
+    name = head[at + 4 : at + 4 + short] if short else head[at + 8 : at + 8 + number(at + 4)]
+    if variables is not None and name.decode("latin1") not in variables:
+        return
+    if kind not in _NUMBERS and kind != _CHARACTERS:
+        raise InputError(f"{path}: variable {name.decode('latin1')} is no array of numbers, which alone are read")
+    if shape_bytes > 128 or np.prod(shape, dtype=float) > max_bytes:  # a number takes a byte at least
+        raise InputError(f"{path}: variable {name.decode('latin1')} claims the shape {tuple(shape)}")

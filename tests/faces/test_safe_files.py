@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -69,6 +71,69 @@ def test_a_pickle_cannot_ask_for_the_memory(tmp_path: Path) -> None:
         load_pickle(path)
     with pytest.raises(InputError, match="at most 10"):
         load_pickle(path, max_bytes=10)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",  # a bytearray of a terabyte
+        b"\x80\x05\x8e" + (1 << 40).to_bytes(8, "little") + b".",  # bytes
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'V2000000000'\ntRtR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'V2000000000'\ntRS'x'\ntR.",
+        b"c_codecs\nencode\n(Vx\nVzlib_codec\ntR.",
+    ],
+)
+def test_pickles_claim_no_more_than_they_hold(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"bomb\.pkl"):
+            load_pickle(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def mat_variable(kind: int, shape: tuple[int, int], name: bytes, compressed: bool) -> bytes:
+    """A MATLAB 5 file with the head of one variable, whose content is missing."""
+
+    def element(number: int, content: bytes) -> bytes:
+        return struct.pack("<II", number, len(content)) + content + bytes(-len(content) % 8)
+
+    named = struct.pack("<HH4s", 1, len(name), name) if len(name) < 5 else element(1, name)
+    head = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack("<ii", *shape)) + named
+    variable = struct.pack("<II", 14, len(head) + 8) + head + element(1, b"")
+    if compressed:
+        packed = zlib.compress(variable)
+        variable = struct.pack("<II", 15, len(packed)) + packed
+    return b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x100) + b"IM" + variable
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("name", [b"Pose_Para", b"u"])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 16, 17])
+def test_mat_variables_claim_no_more_than_they_hold(tmp_path: Path, kind: int, name: bytes, compressed: bool) -> None:
+    """Cells, structures and characters of a few bytes for which SciPy allocates what their shape says."""
+    path = tmp_path / "bomb.mat"
+    path.write_bytes(mat_variable(kind, (2_000_000_000, 1), name, compressed))
+    tracemalloc.start()
+    try:
+        for variables in (None, [name.decode()]):
+            with pytest.raises(InputError, match=rf"bomb\.mat.*{name.decode()}"):
+                load_mat(path, 1 << 24, variables)
+        with pytest.raises(InputError, match="no variable pt2d"):
+            load_mat(path, 1 << 24, ["pt2d"])
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_mat_file_of_version_4_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "old.mat"
+    scipy.io.savemat(path, {"x": np.eye(3)}, format="4")
+    with pytest.raises(InputError, match=r"old\.mat.*save -v7"):
+        load_mat(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x05", b"not a pickle", b"\x80\x04." * 3])
