@@ -34,7 +34,7 @@ def load_image(path: Path, content: bytes | None = None) -> npt.NDArray[np.uint8
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
         raise InputError(f"{path} is no JPEG or PNG image") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path}: {error}") from None
     except InputError:
         raise
