@@ -1,8 +1,8 @@
 """The figures of merit over a split that comes in batches, and over workers that each have a part of it.
 
 What is kept is a row of numbers per image, because bins, subsets and curves are functions of the whole set and no mean
-of batch means gives them. torchmetrics.Metric would hold and gather the same rows; importing it takes over two seconds
-and pulls in matplotlib and torchvision, in every worker of a search, for what `gather` does here.
+of batch means gives them. torchmetrics.Metric would hold and gather the same rows; importing it (1.9) takes another
+second in every worker of a search and pulls in matplotlib, for what `gather` does here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 import torch.distributed
 
 from mtlsearch.faces import metrics
-from mtlsearch.faces.systems.system import Prediction
 
 #: percent of the box; the thresholds of the AUC and of a failure
 AUC_THRESHOLD = 7.0
@@ -51,9 +50,12 @@ class FaceScores:
         "nme_auc", "nme_failure", "mae", "mae_pitch", "mae_yaw", "mae_roll", "mae_geodesic",
     )  # fmt: skip
 
-    def update(self, predicted: Prediction, truth: GroundTruth) -> None:
-        """Adds a batch. A target of 21 points is compared with the 21 that follow from the 68 predicted."""
-        points = predicted.landmarks.detach().cpu()
+    def update(self, landmarks: torch.Tensor, angles: torch.Tensor, truth: GroundTruth) -> None:
+        """Adds a batch of predictions: landmarks (N, 68, 3) pixels, angles (N, 3) degrees: pitch, yaw, roll.
+
+        A target of 21 points is compared with the 21 that follow from the 68 predicted.
+        """
+        points = landmarks.detach().cpu()
         target = truth.landmarks.cpu()
         if target.shape[1] == 21:
             points = metrics.to_21_points(points)
@@ -65,12 +67,12 @@ class FaceScores:
             columns.append(metrics.nme(*level, visible=visible, size=size, dimensions=3))
         else:
             columns.append(torch.full_like(columns[0], torch.nan))
-        predicted_angles, angles = predicted.angles.detach().cpu().double(), truth.angles.cpu().double()
-        counted = metrics.within_pose_limit(angles, self.pose_limit)
+        predicted, target_angles = angles.detach().cpu().double(), truth.angles.cpu().double()
+        counted = metrics.within_pose_limit(target_angles, self.pose_limit)
         unknown = torch.where(counted[:, None], 0.0, torch.nan)
-        turned = metrics.pose_error(predicted_angles, angles) + unknown
-        geodesic = metrics.geodesic_error(predicted_angles, angles)[:, None] + unknown[:, :1]
-        rows = [*(column[:, None].double() for column in columns), angles[:, 1:2].abs(), turned, geodesic]
+        turned = metrics.pose_error(predicted, target_angles) + unknown
+        geodesic = metrics.geodesic_error(predicted, target_angles)[:, None] + unknown[:, :1]
+        rows = [*(column[:, None].double() for column in columns), target_angles[:, 1:2].abs(), turned, geodesic]
         self._rows.append(torch.cat(rows, dim=1))
 
     def gather(self) -> None:

@@ -150,7 +150,7 @@ def transform_fused(images: Tensor, draws: Draws, output_size: int) -> Tensor:
 
     def run(start: int, stop: int) -> None:
         parts = [array[start:stop] for array in arrays]
-        _transform(*parts, _tile(), _MEAN, _STD, _LUMA, out.numpy()[start:stop])
+        _transform(*parts, _tile(), _MEAN, _STD, _LUMA, out.numpy()[start:stop])  # type: ignore[call-arg]
 
     threads = max(1, min(torch.get_num_threads(), batch // _FEWEST))
     if threads == 1:

@@ -104,7 +104,7 @@ class FaceProblem:
         for rows in torch.arange(self.size(split)).split(_EVALUATION_BATCH):
             images, _ = self._load(split, rows, (), Augmentation.off())
             prediction: Prediction = model.decode(model(images))  # type: ignore[operator]
-            scores.update(*self._in_original_pixels(prediction, split, rows))
+            self._add(scores, prediction, split, rows)
         return scores.compute()
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
@@ -112,7 +112,7 @@ class FaceProblem:
         targets, count = self._statistics.targets, self.size(split)
         constant = Prediction(targets.landmarks.mean(0).expand(count, -1, -1), targets.angles.mean(0).expand(count, -1))
         scores = FaceScores(self._pose_limit(split))
-        scores.update(*self._in_original_pixels(constant, split, torch.arange(count)))
+        self._add(scores, constant, split, torch.arange(count))
         return scores.compute()
 
     @property
@@ -184,10 +184,8 @@ class FaceProblem:
     def _mirror(self) -> Any:
         return mirror_of(self._basis)
 
-    def _in_original_pixels(
-        self, prediction: Prediction, split: str, rows: torch.Tensor
-    ) -> tuple[Prediction, GroundTruth]:
-        """A prediction in pixels of the network's input, and what it is compared with, in pixels of the photograph."""
+    def _add(self, scores: FaceScores, prediction: Prediction, split: str, rows: torch.Tensor) -> None:
+        """Compares predictions in pixels of the network's input with their rows of a split, in the photograph's pixels."""
         pack = self._pack(split)
         labels = {name: torch.from_numpy(values[rows.numpy()]) for name, values in pack.split(split).labels.items()
                   if name != "name"}  # fmt: skip
@@ -206,7 +204,7 @@ class FaceProblem:
             labels["visible"] if labels["landmarks"].shape[1] == 21 else None,
             size,
         )
-        return Prediction(points, prediction.angles.cpu()), truth
+        scores.update(points, prediction.angles, truth)
 
     def _targets_of(self, split: str) -> Targets:
         """Targets of a whole split in the pixels of its central crop, without touching an image."""

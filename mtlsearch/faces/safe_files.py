@@ -68,9 +68,9 @@ class _ArrayUnpickler(pickle._Unpickler):
 
     def _load_bytearray(self) -> None:
         """As much as the file holds: Python's own allocates what the file names before it reads."""
-        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))  # type: ignore[attr-defined]
 
-    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray  # type: ignore[assignment]
 
 
 def _scalar(dtype: Any, content: bytes) -> Any:

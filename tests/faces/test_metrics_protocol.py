@@ -17,7 +17,6 @@ from hypothesis.extra import numpy as hnp
 from mtlsearch.faces import metrics
 from mtlsearch.faces.accumulator import FaceScores, GroundTruth
 from mtlsearch.faces.geometry import FLIP_21, FLIP_68, euler_to_matrix
-from mtlsearch.faces.systems import Prediction
 
 angles = hnp.arrays(np.float64, (4, 3), elements=st.floats(-180, 180))
 errors = hnp.arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 50))
@@ -135,7 +134,11 @@ def test_which_poses_count() -> None:
     assert metrics.within_pose_limit(turned, None).tolist() == [True, True, True, False]
 
 
-def batches(count: int, points: int = 68) -> tuple[Prediction, GroundTruth]:
+Batch = tuple[torch.Tensor, torch.Tensor, GroundTruth]
+"""Predicted landmarks and angles, and what they are compared with"""
+
+
+def batches(count: int, points: int = 68) -> Batch:
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(count, points, 3, generator=generator) * 40
     predicted = torch.randn(count, 68, 3, generator=generator) * 4
@@ -144,14 +147,15 @@ def batches(count: int, points: int = 68) -> tuple[Prediction, GroundTruth]:
     turned = pose + torch.randn(count, 3, generator=generator)
     visible = torch.rand(count, points, generator=generator) > 0.3 if points == 21 else None
     size = torch.rand(count, generator=generator) * 50 + 50 if points == 21 else None
-    return Prediction(predicted, turned), GroundTruth(target[..., :2] if points == 21 else target, pose, visible, size)
+    return predicted, turned, GroundTruth(target[..., :2] if points == 21 else target, pose, visible, size)
 
 
-def part(pair: tuple[Prediction, GroundTruth], rows: slice) -> tuple[Prediction, GroundTruth]:
-    predicted, truth = pair
+def part(batch: Batch, rows: slice) -> Batch:
+    landmarks, turned, truth = batch
     optional = [None if value is None else value[rows] for value in (truth.visible, truth.size)]
     return (
-        Prediction(predicted.landmarks[rows], predicted.angles[rows]),
+        landmarks[rows],
+        turned[rows],
         GroundTruth(truth.landmarks[rows], truth.angles[rows], *optional),
     )
 
@@ -174,12 +178,12 @@ def test_batches_do_not_matter(cuts: list[int], points: int) -> None:
 
 
 def test_scores_are_those_of_the_functions() -> None:
-    predicted, truth = batches(60)
+    landmarks, angles, truth = batches(60)
     scores = FaceScores()
-    scores.update(predicted, truth)
+    scores.update(landmarks, angles, truth)
     found = scores.compute()
-    nme = metrics.nme(predicted.landmarks, truth.landmarks)
-    turned = metrics.pose_error(predicted.angles, truth.angles)
+    nme = metrics.nme(landmarks, truth.landmarks)
+    turned = metrics.pose_error(angles, truth.angles)
     checks: dict[str, Callable[[], float]] = {
         "nme": lambda: metrics.nme_by_yaw(nme, truth.angles[:, 1]).mean_of_bins,
         "nme_whole": lambda: nme.mean().item(),
@@ -188,24 +192,24 @@ def test_scores_are_those_of_the_functions() -> None:
         "nme_balanced": lambda: nme[metrics.balanced_subset(truth.angles[:, 1], 0)].mean().item(),
         "mae": lambda: turned.mean().item(),
         "mae_yaw": lambda: turned[:, 1].mean().item(),
-        "mae_geodesic": lambda: metrics.geodesic_error(predicted.angles, truth.angles).mean().item(),
+        "mae_geodesic": lambda: metrics.geodesic_error(angles, truth.angles).mean().item(),
     }
     for name, expected in checks.items():
         assert found[name] == pytest.approx(expected(), rel=1e-5), name
 
 
 def test_poses_beyond_the_limit_count_for_landmarks_only() -> None:
-    predicted, truth = batches(60)
+    landmarks, angles, truth = batches(60)
     far = truth.angles.clone()
     far[:5, 0] = 120.0
     scores = FaceScores(99.0)
-    scores.update(predicted, GroundTruth(truth.landmarks, far))
+    scores.update(landmarks, angles, GroundTruth(truth.landmarks, far))
     assert scores.pose_count == 55
     inside = FaceScores(99.0)
-    inside.update(*part((predicted, truth), slice(5, None)))
+    inside.update(*part((landmarks, angles, truth), slice(5, None)))
     assert scores.compute()["mae"] == pytest.approx(inside.compute()["mae"])
     everything = FaceScores()
-    everything.update(predicted, truth)
+    everything.update(landmarks, angles, truth)
     assert scores.compute()["nme_whole"] == pytest.approx(everything.compute()["nme_whole"])
 
 
