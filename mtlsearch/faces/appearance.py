@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mtlsearch.faces.head_mesh import Floats, bump, ears, head_mesh
+from mtlsearch.faces.head_mesh import Floats, head_mesh
+from mtlsearch.faces.head_surface import bump
+from mtlsearch.faces.head_surface import ear_offset as ears
 
 Floats32 = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
