@@ -88,9 +88,9 @@ def _surface() -> tuple[Floats, Floats, Floats, int]:
     jaw = surface.JAW(np.abs(np.degrees(angles)))
     levels = surface.face_levels()[:, None]
     # Softplus: rows that would lie below the jaw gather just above its edge.
-    soft = 0.03
+    soft, least = 0.03, 0.0012
     above = soft * np.logaddexp(0, (levels - jaw) / soft)
-    height = jaw + above - above[:1]
+    height = jaw + np.concatenate([above[:1] * 0, np.maximum(np.diff(above, axis=0), least).cumsum(0)])
     crown = np.broadcast_to(surface.crown_levels()[:, None], (len(surface.crown_levels()), len(angles)))
     level = np.concatenate([np.broadcast_to(levels, height.shape), crown])
     height = np.concatenate([height, crown])
@@ -171,9 +171,9 @@ def _in_front_view(vertices: Floats, triangles: Ints, x: float, y: float) -> tup
     e1, e2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
     p = np.array([x, y]) - corners[:, 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        w1 = (p[:, 0] * e2[:, 1] - p[:, 1] * e2[:, 0]) / area
-        w2 = (e1[:, 0] * p[:, 1] - e1[:, 1] * p[:, 0]) / area
+    shown = np.where(area > 1e-9, area, np.inf)
+    w1 = (p[:, 0] * e2[:, 1] - p[:, 1] * e2[:, 0]) / shown
+    w2 = (e1[:, 0] * p[:, 1] - e1[:, 1] * p[:, 0]) / shown
     weights = np.stack([1 - w1 - w2, w1, w2], -1)
     inside = (area > 1e-9) & (weights > -1e-9).all(-1)
     depth = np.where(inside, (weights * vertices[triangles][..., 2]).sum(-1), -np.inf)

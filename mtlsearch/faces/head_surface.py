@@ -253,7 +253,7 @@ def neck_surface(edge: Floats, angles: Floats) -> Floats:
     degrees = np.abs(np.degrees(angles))
     top = np.stack(
         [
-            0.51 * np.sin(angles),
+            0.47 * np.sin(angles),
             _curve((0, -1.33), (40, -1.24), (75, -1.0), (95, -0.85), (130, -0.80), (180, -0.86))(degrees),
             -0.13 + np.where(degrees < 90, 0.50, 0.42) * np.cos(angles),
         ],
@@ -264,9 +264,10 @@ def neck_surface(edge: Floats, angles: Floats) -> Floats:
     under = [(1 - t) ** 2 * edge + 2 * t * (1 - t) * control + t * t * top for t in (0.97, 0.8, 0.62, 0.45, 0.3, 0.18, 0.08)]
     lower = []
     for height, wide, deep, centre in (
-        (-3.3, 2.25, 0.95, -0.45), (-2.75, 2.15, 0.85, -0.45), (-2.45, 1.95, 0.74, -0.45), (-2.25, 1.60, 0.63, -0.42),
-        (-2.10, 1.15, 0.56, -0.36), (-1.98, 0.78, 0.52, -0.28), (-1.85, 0.60, 0.48, -0.22), (-1.65, 0.54, 0.46, -0.17),
+        (-3.3, 2.30, 0.95, -0.45), (-2.75, 2.24, 0.85, -0.45), (-2.35, 2.12, 0.74, -0.45), (-2.14, 1.88, 0.64, -0.43),
+        (-1.98, 1.52, 0.57, -0.39), (-1.86, 1.12, 0.53, -0.33), (-1.74, 0.74, 0.48, -0.26), (-1.60, 0.56, 0.45, -0.19),
+        (-1.46, 0.49, 0.45, -0.15),
     ):  # fmt: skip
-        tilt = 0.12 * np.cos(angles) * step(np.array(-1.3 - height), 0.3)  # lower in front
+        tilt = 0.26 * np.cos(angles) * step(np.array(-1.75 - height), 0.12)  # lower in front
         lower.append(np.stack([wide * np.sin(angles), height - tilt, centre + deep * np.cos(angles)], -1))
     return np.stack(lower + under)

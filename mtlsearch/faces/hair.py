@@ -1,0 +1,158 @@
+"""Hair: styles by their hairline, how far each stands off the head, and locks that break up its outline.
+
+A style is a cap, which is the mesh pushed outwards, and some hundred locks over it: polylines that run from a root
+down the head, with tips that reach past the hairline. Locks hang on vertices, so they follow every shape of head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlsearch.faces.head_mesh import Floats, HeadMesh, head_mesh
+from mtlsearch.faces.head_surface import ear_offset
+
+Floats32 = npt.NDArray[np.float32]
+LOCK_POINTS = 8
+
+
+@dataclass(frozen=True)
+class HairStyle:
+    """One style. Lengths in decimetres.
+
+    line: (angle from the front in degrees, height) of the hairline; thickness of the cap; hanging: extra thickness
+    below the ears; length: of the locks, from and to; sweep: columns that a lock drifts to the side per row, away from
+    the middle; rising: share of the locks that are combed up, away from the hairline; lift: how far tips stand off; curl:
+    how far locks wind about their way; width: of a lock; locks: their number.
+    """
+
+    line: tuple[tuple[float, float], ...]
+    thickness: float
+    hanging: float = 0.0
+    length: tuple[float, float] = (0.12, 0.3)
+    sweep: float = 0.0
+    rising: float = 0.0
+    lift: float = 0.03
+    curl: float = 0.006
+    width: float = 0.022
+    locks: int = 260
+
+
+_NECK = ((104, 0.05), (112, -0.30), (126, -0.50), (180, -0.60))
+_MEN = ((0, 0.66), (18, 0.665), (30, 0.60), (40, 0.50), (52, 0.30), (62, 0.22), (72, 0.10), (79, -0.08), (84, 0.0),
+        (89, 0.22), (99, 0.24), *_NECK)  # fmt: skip
+_RECEDING = ((0, 0.74), (12, 0.76), (26, 0.86), (38, 0.68), (50, 0.38), (62, 0.26), (72, 0.14), (79, -0.02),
+             (84, 0.02), (89, 0.22), (99, 0.24), *_NECK)  # fmt: skip
+_BALD = ((0, 1.3), (60, 1.2), (72, 0.42), (79, 0.12), (84, 0.10), (89, 0.23), (99, 0.24), *_NECK)
+_FRINGE = ((0, 0.38), (22, 0.37), (38, 0.33), (50, 0.22), (60, 0.08), (70, -0.15), (82, -0.45), (180, -0.70))
+_BOB = ((0, 0.66), (15, 0.62), (30, 0.48), (42, 0.28), (52, 0.05), (62, -0.25), (72, -0.62), (80, -0.9), (180, -0.98))
+_LONG = ((0, 0.70), (12, 0.67), (28, 0.54), (42, 0.34), (54, 0.10), (64, -0.20), (74, -0.75), (84, -1.7), (180, -2.3))
+_BACK = ((0, 0.66), (20, 0.64), (34, 0.55), (46, 0.38), (56, 0.24), (68, 0.12), (78, -0.02), (84, 0.06), (90, 0.24),
+         (99, 0.24), *_NECK)  # fmt: skip
+
+STYLES = (
+    HairStyle(_MEN, 0.050, length=(0.10, 0.22), lift=0.02, rising=0.75, width=0.030),
+    HairStyle(_MEN, 0.12, length=(0.25, 0.45), sweep=0.5, lift=0.05, rising=0.4, width=0.042),
+    HairStyle(_MEN, 0.022, length=(0.03, 0.06), lift=0.006, rising=0.5, width=0.020),
+    HairStyle(_RECEDING, 0.040, length=(0.08, 0.2), lift=0.02, rising=0.9, width=0.028),
+    HairStyle(_BALD, 0.030, length=(0.06, 0.14), lift=0.01, width=0.024, locks=140),
+    HairStyle(_FRINGE, 0.09, 0.05, length=(0.3, 0.6), lift=0.02, width=0.046),
+    HairStyle(_BOB, 0.10, 0.16, length=(0.4, 0.8), sweep=0.3, lift=0.03, width=0.050),
+    HairStyle(_LONG, 0.08, 0.18, length=(0.6, 1.2), sweep=0.3, lift=0.03, width=0.052, locks=300),
+    HairStyle(_LONG, 0.12, 0.34, length=(0.6, 1.0), sweep=0.3, lift=0.06, curl=0.045, width=0.055, locks=320),
+    HairStyle(_BACK, 0.045, length=(0.2, 0.4), sweep=0.2, lift=0.012, rising=1.0, width=0.028),
+    HairStyle(_MEN, 0.20, length=(0.10, 0.18), lift=0.08, curl=0.05, rising=0.5, width=0.050, locks=360),
+    HairStyle(_RECEDING, 0.08, length=(0.12, 0.22), lift=0.05, curl=0.035, rising=0.6, width=0.040, locks=320),
+)  # fmt: skip
+SHORT_STYLES = (0, 1, 2, 3, 4, 9, 10, 11)
+
+
+def hair_depth(style: HairStyle, angle: Floats, y: Floats) -> Floats:
+    """How far a point of the head lies inside the hairline, by height; negative outside."""
+    at, height = zip(*style.line)
+    return y - np.interp(np.abs(np.degrees(angle)), at, height)
+
+
+def _volume(style: HairStyle, mesh: HeadMesh) -> Floats:
+    """(V, 3): how far a style's cap stands off the mean head."""
+    x, y, z = mesh.vertices.T
+    depth = np.clip((hair_depth(style, mesh.angle, y) + 0.02) / 0.20, 0, 1)
+    rise = np.sqrt(depth) * (1.5 - 0.5 * depth)
+    out = np.stack([x, 0.85 * np.clip(y - 0.25, 0, None), z + 0.10], -1)
+    out /= np.linalg.norm(out, axis=-1, keepdims=True) + 1e-9
+    hanging = np.clip((0.1 - y) / 0.6, 0, 1) * np.clip((y + 2.4) / 0.5, 0, 1)
+    off = out * (rise * (style.thickness + style.hanging * hanging))[:, None]
+    ear_x, ear_z = ear_offset(mesh.angle, y)  # hair over an ear lies flat on it
+    off[:, 0] -= np.minimum(rise * 1.5, 1) * ear_x
+    off[:, 2] -= np.minimum(rise * 1.5, 1) * ear_z
+    return off
+
+
+def _locks(style: HairStyle, mesh: HeadMesh, volume: Floats, rng: np.random.Generator) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Vertices (L, P) that the locks' points hang on, and offsets (L, P, 3) from them with the cap on."""
+    rows, columns = mesh.grid
+    cap = (mesh.vertices + volume).reshape(rows, columns, 3)
+    depth = hair_depth(style, mesh.angle, mesh.vertices[:, 1])
+    # Roots by area, and twice as dense near the hairline, which is what the eye reads.
+    area = np.linalg.norm(np.gradient(cap, axis=0), axis=-1) * np.linalg.norm(np.gradient(cap, axis=1), axis=-1)
+    likely = area.ravel() * (depth > 0.01) * (1 + 2.0 * np.exp(-((depth / 0.15) ** 2)))
+    roots = rng.choice(len(depth), style.locks, p=likely / likely.sum())
+    length = rng.uniform(*style.length, style.locks)
+    index = np.empty((style.locks, LOCK_POINTS), np.int32)
+    offset = np.empty((style.locks, LOCK_POINTS, 3))
+    spans = np.linalg.norm(np.diff(cap, axis=0), axis=-1)
+    for k, root in enumerate(roots):
+        row, column = divmod(int(root), columns)
+        row, column = row + rng.random(), float(column)
+        side = np.sign(column - columns // 2) if abs(column - columns // 2) > 2 else rng.choice([-1.0, 1.0])
+        drift = style.sweep * rng.uniform(0.5, 1.5) * side + 0.10 * rng.standard_normal()
+        stride = length[k] / (LOCK_POINTS - 1)
+        wave, phase = rng.uniform(0.6, 1.5), rng.uniform(0, 2 * np.pi, 3)
+        bend = style.curl * np.sin(wave * np.arange(LOCK_POINTS)[:, None] + phase)
+        bend -= bend[0]
+        way = 1.0 if rng.random() < style.rising else -1.0
+        rise = rng.uniform(0.15, 1.0) * style.lift
+        outward = volume[root] / (np.linalg.norm(volume[root]) + 1e-9)
+        base = np.array(cap[min(int(row), rows - 1), int(column)])
+        for p in range(LOCK_POINTS):
+            r, c = min(max(int(row), 0), rows - 1), min(max(int(column), 0), columns - 1)
+            share = min(max(row - r, 0.0), 1.0)
+            place = cap[r, c] * (1 - share) + cap[min(r + 1, rows - 1), c] * share
+            # Locks are stiff: they follow the head, but not every ledge of the face below the hairline.
+            base = place if p < 2 or depth[r * columns + c] > -0.02 else base + (place - base) * 0.8
+            index[k, p] = r * columns + c
+            offset[k, p] = base + bend[p] + outward * rise * (0.5 + 0.5 * p / LOCK_POINTS) - cap[r, c]
+            left = stride
+            while left > 0 and 0 < row < rows - 1:
+                below = int(np.ceil(row)) - 1 if way < 0 else int(row)
+                span = spans[min(max(below, 0), rows - 2), c] + 1e-3
+                taken = min(left / span, 1.0)
+                row += way * taken
+                column += drift * taken * (1.0 if row > 60 else 0.3)
+                left -= taken * span
+    return index, offset
+
+
+@dataclass(frozen=True)
+class Hair:
+    """All styles, ready to render: volumes (S, V, 3), and per style the locks' vertices (L, P) and offsets (L, P, 3)."""
+
+    volumes: Floats32
+    vertices: tuple[npt.NDArray[np.int32], ...]
+    offsets: tuple[Floats32, ...] = field(repr=False)
+
+
+@lru_cache(maxsize=1)
+def hair() -> Hair:
+    """The styles on the mean head, built once per process and the same everywhere."""
+    mesh, rng = head_mesh(), np.random.default_rng(1066)
+    volumes = [_volume(style, mesh) for style in STYLES]
+    locks = [_locks(style, mesh, volume, rng) for style, volume in zip(STYLES, volumes)]
+    return Hair(
+        np.stack(volumes).astype(np.float32),
+        tuple(index for index, _ in locks),
+        tuple(offset.astype(np.float32) for _, offset in locks),
+    )
