@@ -19,7 +19,7 @@ from mtlsearch.faces.geometry import FLIP_68
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 
-CHART_TOP, CHART_ANGLE = 0.72, 112.0
+CHART_TOP, CHART_ANGLE = 0.84, 112.0
 """Height on the midline and angle of the columns where the face's chart ends."""
 
 
