@@ -131,7 +131,9 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     gaze = np.clip(0.022 * n[20:22], -0.05, 0.05) * [1.0, 0.4] + [0.0, 0.010]
     towards = key[3:6] @ turn  # the light, in the head's coordinates
     glint = np.array([0.028 * np.clip(towards[0], -0.7, 0.7), 0.012 + 0.022 * np.clip(towards[1], -0.3, 0.8)])
-    eyes = np.concatenate([[white], (pupils + gaze).ravel(), [IRIS_RADIUS * (0.96 + 0.08 * u[56]), softness], iris, glint])
+    eyes = np.concatenate(
+        [[white], (pupils + gaze).ravel(), [IRIS_RADIUS * (0.96 + 0.08 * u[56]), softness], iris, glint]
+    )
 
     locks, lock_colours, lock_radius = slice(0, 0), np.zeros((0, 3)), np.zeros(0)
     if style >= 0:
@@ -171,9 +173,7 @@ def _draw_light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
     """Irradiance of the surroundings (3, 9), and the key light (7,): colour, direction, softness of the skin."""
     azimuth = np.clip(0.75 * n[0], -2.2, 2.2)
     elevation = np.clip(0.45 + 0.40 * n[1], -0.4, 1.25)
-    direction = np.array(
-        [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-    )
+    direction = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
     share = 0.15 + 0.70 * u[0] ** 0.8  # of the key light
     level = np.exp(0.22 * n[2]) * (0.92 if u[1] > 0.08 else 0.35)
     warm, cool = 0.10 * n[3], 0.06 * n[4]

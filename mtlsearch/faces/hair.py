@@ -91,7 +91,9 @@ def _volume(style: HairStyle, mesh: HeadMesh) -> Floats:
     return off
 
 
-def _locks(style: HairStyle, mesh: HeadMesh, volume: Floats, rng: np.random.Generator) -> tuple[npt.NDArray[np.int32], Floats]:
+def _locks(
+    style: HairStyle, mesh: HeadMesh, volume: Floats, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int32], Floats]:
     """Vertices (L, P) that the locks' points hang on, and offsets (L, P, 3) from them with the cap on."""
     rows, columns = mesh.grid
     cap = (mesh.vertices + volume).reshape(rows, columns, 3)

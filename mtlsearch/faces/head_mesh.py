@@ -25,7 +25,9 @@ CHART_TOP, CHART_ANGLE = 0.84, 112.0
 
 def _columns() -> Floats:
     """Angles in radians, from −π to π, dense in front and at the ears, symmetric to the last bit."""
-    positive = np.radians(np.r_[np.arange(2.4, 48, 2.4), np.arange(51, 84, 4), np.arange(86, 118, 2), np.linspace(122, 180, 8)])
+    positive = np.radians(
+        np.r_[np.arange(2.4, 48, 2.4), np.arange(51, 84, 4), np.arange(86, 118, 2), np.linspace(122, 180, 8)]
+    )
     return np.r_[-positive[::-1], 0.0, positive]
 
 

@@ -166,7 +166,9 @@ def _eyes(x: Floats, y: Floats, z: Floats, level: Floats) -> Floats:
     ball = _ball(away, EYE_RADIUS)
     lid = _ball(0.92 * away, EYE_RADIUS + LID_THICKNESS)
     lower, upper = lid_edges(x)
-    crease = 0.012 * np.exp(-(((y - upper - 0.050) / 0.013) ** 2)) + 0.006 * np.exp(-(((y - lower + 0.045) / 0.014) ** 2))
+    crease = 0.012 * np.exp(-(((y - upper - 0.050) / 0.013) ** 2)) + 0.006 * np.exp(
+        -(((y - lower + 0.045) / 0.014) ** 2)
+    )
     within = np.clip(1 - ((ax - EYE_X) / (EYE_WIDTH * 1.1)) ** 2, 0, 1)
     covered = _smooth_max(z, lid, 0.014) - crease * within
     open_ = (level > LOWER_LID + 1e-6) & (level < UPPER_LID - 1e-6) & (np.abs(ax - EYE_X) < EYE_WIDTH)
@@ -180,7 +182,9 @@ def _mouth(x: Floats, y: Floats, z: Floats, level: Floats) -> Floats:
     z = z + 0.035 * bump(ax, y, 0, -0.66, 0.24, 0.17)  # the teeth behind
     over = np.clip((y - seam) / (upper - seam + 1e-6), 0, 1.5)
     under = np.clip((seam - y) / (seam - lower + 1e-6), 0, 1.5)
-    roll = np.where(y > seam, 0.042 * np.exp(-(((over - 0.5) / 0.45) ** 2)), 0.062 * np.exp(-(((under - 0.45) / 0.42) ** 2)))
+    roll = np.where(
+        y > seam, 0.042 * np.exp(-(((over - 0.5) / 0.45) ** 2)), 0.062 * np.exp(-(((under - 0.45) / 0.42) ** 2))
+    )
     z = z + roll * t**0.7
     z = z - 0.012 * np.exp(-(((y - seam) / 0.014) ** 2)) * t**0.5
     z = z - 0.018 * bump(ax, y, MOUTH_WIDTH + 0.015, MOUTH_Y + 0.008, 0.035, 0.035)  # its corners
@@ -261,7 +265,9 @@ def neck_surface(edge: Floats, angles: Floats) -> Floats:
     )
     drop = _curve((0, -0.07), (15, -0.075), (60, -0.10), (85, -0.10), (100, -0.04), (180, -0.04))(degrees)
     control = edge * [0.94, 1, 0.97] + np.stack([0 * angles, drop, 0 * angles], -1)
-    under = [(1 - t) ** 2 * edge + 2 * t * (1 - t) * control + t * t * top for t in (0.97, 0.8, 0.62, 0.45, 0.3, 0.18, 0.08)]
+    under = [
+        (1 - t) ** 2 * edge + 2 * t * (1 - t) * control + t * t * top for t in (0.97, 0.8, 0.62, 0.45, 0.3, 0.18, 0.08)
+    ]
     lower = []
     for height, wide, deep, centre in (
         (-3.3, 2.30, 0.95, -0.45), (-2.75, 2.24, 0.85, -0.45), (-2.35, 2.12, 0.74, -0.45), (-2.14, 1.88, 0.64, -0.43),

@@ -157,7 +157,11 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
         "blink": (zero, -0.042 * fold * along**0.7, 0.006 * fold * along),
         "squint": (zero, 0.012 * under * along - 0.006 * fold * along, 0.006 * under * along),
         "mouth_aside": (0.030 * bump(x, y, 0, -0.69, 0.35, 0.17), zero, zero),
-        "cheek_puff": (0.022 * side * bump(ax, y, 0.45, -0.48, 0.17, 0.20), zero, 0.03 * bump(ax, y, 0.40, -0.48, 0.17, 0.20)),
+        "cheek_puff": (
+            0.022 * side * bump(ax, y, 0.45, -0.48, 0.17, 0.20),
+            zero,
+            0.03 * bump(ax, y, 0.40, -0.48, 0.17, 0.20),
+        ),
         "jaw_aside": (0.022 * z * jaw, zero, zero),
     }
     parity = np.array([-1.0 if name in ("mouth_aside", "jaw_aside") else 1.0 for name in EXPRESSIONS])

@@ -32,8 +32,14 @@ def draw_strokes(image, depth, points, radius, taper, colours, shown, light, key
             r0 = radius[k] * (1 - (1 - taper) * p / last)
             r1 = radius[k] * (1 - (1 - taper) * (p + 1) / last)
             reach = max(r0, r1) + 0.5
-            left, right = max(0, math.ceil(min(x0, x0 + dx) - reach)), min(width - 1, math.floor(max(x0, x0 + dx) + reach))
-            top, bottom = max(0, math.ceil(min(y0, y0 + dy) - reach)), min(height - 1, math.floor(max(y0, y0 + dy) + reach))
+            left, right = (
+                max(0, math.ceil(min(x0, x0 + dx) - reach)),
+                min(width - 1, math.floor(max(x0, x0 + dx) + reach)),
+            )
+            top, bottom = (
+                max(0, math.ceil(min(y0, y0 + dy) - reach)),
+                min(height - 1, math.floor(max(y0, y0 + dy) + reach)),
+            )
             if left > right or top > bottom:
                 continue
             norm = math.sqrt(length + dz * dz) + 1e-9

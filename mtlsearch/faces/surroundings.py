@@ -95,7 +95,9 @@ def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> tu
     for i, reach in enumerate((0.62, 0.74, 0.70, 0.55)):
         aside = (i - 1.5) * (0.185 + 0.03 * q[6])
         spread = along + across * (i - 1.5) * 0.10 * q[7]
-        strokes.append(line(palm + (along * 0.20 + across * aside) * scale, spread, reach * closed, 0.05 * (q[8] - 0.5)))
+        strokes.append(
+            line(palm + (along * 0.20 + across * aside) * scale, spread, reach * closed, 0.05 * (q[8] - 0.5))
+        )
         radii.append(0.088 - 0.004 * abs(i - 1))
     strokes.append(line(palm + across * -0.33 * scale, along * 0.75 - across * 0.55, 0.55, 0.15))
     radii.append(0.10)

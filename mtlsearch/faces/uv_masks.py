@@ -72,7 +72,9 @@ def _texels() -> _Texels:
 def _skin(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
     ax, y, front = t.ax, t.y, t.front
     calm = 0.35 + 0.65 * front * step(y + 1.3, 0.1)
-    blotches = [0.8 * _cloud(rng, t.shape, ((9, 9), (22, 24))) + 0.6 * _cloud(rng, t.shape, ((110, 120),)) for _ in range(6)]
+    blotches = [
+        0.8 * _cloud(rng, t.shape, ((9, 9), (22, 24))) + 0.6 * _cloud(rng, t.shape, ((110, 120),)) for _ in range(6)
+    ]
     lower, upper = surface.lid_edges(t.x)
     near_eye = step(surface.EYE_WIDTH * 1.08 - np.abs(ax - surface.EYE_X), 0.012) * front
     shadow = (
@@ -107,7 +109,9 @@ def _skin(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
     for fan in (-0.45, 0.0, 0.45):  # crow's feet
         line = 0.01 + fan * (ax - 0.44)
         wrinkles += 0.6 * np.exp(-(((y - line) / 0.006) ** 2)) * step(ax - 0.475, 0.008) * step(0.57 - ax, 0.02)
-    freckles = np.clip(_cloud(rng, t.shape, ((150, 150),)) - 1.3, 0, 1.2) * np.clip(blush + bump(ax, y, 0, -0.2, 0.2, 0.2), 0, 1)
+    freckles = np.clip(_cloud(rng, t.shape, ((150, 150),)) - 1.3, 0, 1.2) * np.clip(
+        blush + bump(ax, y, 0, -0.2, 0.2, 0.2), 0, 1
+    )
     return {
         "detail": [np.clip(0.5 + 0.15 * calm * b, 0, 1) for b in blotches],
         "occlusion": [np.clip(shadow, 0, 0.95)],
@@ -129,7 +133,9 @@ def _mouth(t: _Texels) -> dict[str, list[Floats]]:
     corner = step(surface.MOUTH_WIDTH * 0.95 - t.ax, 0.008) * t.front
     mouth = step(gap - 0.001, 0.0007) * corner
     between = np.abs(((t.ax + 0.0) / 0.043) % 1 - 0.5)  # gaps between the teeth
-    upper_row = step(t.level - (surface.MOUTH_Y - 0.001), 0.0012) * (1 - 0.35 * np.exp(-(((between - 0.5) / 0.10) ** 2)))
+    upper_row = step(t.level - (surface.MOUTH_Y - 0.001), 0.0012) * (
+        1 - 0.35 * np.exp(-(((between - 0.5) / 0.10) ** 2))
+    )
     teeth = upper_row * mouth * step(0.20 - t.ax, 0.02)
     return {"lips": lips, "mouth": [mouth], "teeth": [teeth]}
 
@@ -162,7 +168,13 @@ def _eyes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
         along = step(np.minimum(ax - 0.145 - gap, 0.565 - ax), 0.012)
         soft = step(1 - np.abs(y - middle) / width + 0.22 * strokes, 0.22)
         brows.append(np.clip(soft * along * front, 0, 1))
-    return {"white": [white * step(across, 0.006) * front], "lashes": lashes, "eyeshadow": liner, "caruncle": [caruncle], "brows": brows}
+    return {
+        "white": [white * step(across, 0.006) * front],
+        "lashes": lashes,
+        "eyeshadow": liner,
+        "caruncle": [caruncle],
+        "brows": brows,
+    }
 
 
 def _beard(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
@@ -177,7 +189,9 @@ def _beard(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
     rough = 0.74 + 0.26 * np.clip(_cloud(rng, t.shape, ((70, 150), (120, 200))), -1.5, 1.5) / 1.5
     lower, _, upper = surface.lip_edges(t.x)
     lips = step(np.minimum(upper + 0.006 - y, y - lower + 0.004), 0.008) * step(surface.MOUTH_WIDTH + 0.01 - ax, 0.01)
-    shaped = [np.clip(m * rough * (1 - lips) * step(np.cos(t.angle) + 0.05, 0.02), 0, 1) for m in (full, goatee, moustache)]
+    shaped = [
+        np.clip(m * rough * (1 - lips) * step(np.cos(t.angle) + 0.05, 0.02), 0, 1) for m in (full, goatee, moustache)
+    ]
     even = np.clip(full * (1 - lips) * (0.9 + 0.1 * rough), 0, 1)
     return {"beard": shaped, "stubble": [cv2.GaussianBlur(even, (0, 0), 2.5)]}
 
@@ -210,7 +224,9 @@ def _boxes(level: Bytes) -> npt.NDArray[np.int32]:
 def mask_bank() -> MaskBank:
     """The bank, drawn once per process and the same everywhere."""
     rng, texels = np.random.default_rng(2023), _texels()
-    planes = _skin(texels, rng) | _mouth(texels) | _eyes(texels, rng) | _beard(texels, rng) | _hair_and_clothes(texels, rng)
+    planes = (
+        _skin(texels, rng) | _mouth(texels) | _eyes(texels, rng) | _beard(texels, rng) | _hair_and_clothes(texels, rng)
+    )
     kinds: dict[str, tuple[int, int]] = {}
     stack: list[Floats] = []
     for name, variants in planes.items():
