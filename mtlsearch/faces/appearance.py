@@ -105,7 +105,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
         layer("teeth", 0, 0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0), linear([0.88, 0.85, 0.79]), 1.5)
     layer("caruncle", 0, 0.8, base * [0.95, 0.45, 0.42], 1.0)
     white = len(layers)
-    layer("white", 0, 1.0, linear([0.88, 0.85, 0.83]) * (0.75 + 0.2 * u[29]), 0.0)
+    layer("white", 0, 1.0, linear([0.86, 0.82, 0.80]) * (0.62 + 0.25 * u[29] - 0.12 * u[2]), 0.0)
     layer("lashes", 0.9 if made_up else 0.6 * u[30], (0.65 if masculine else 0.8) + 0.15 * u[31], base * 0.03, 0.0)
     brow = u[32] * 0.6 + 0.4 * (u[32] > 0.5) if masculine else u[32]
     layer("brows", min(brow, 0.999), 0.50 + 0.42 * u[33], hair_colour * 0.6 + 0.004, 0.3)
@@ -114,7 +114,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     layer("folds", 0, 0.55, cloth * 0.45, 0.0)
     if style >= 0:
         chosen = (style + 0.5) / len(hair.STYLES)
-        layer("hair", chosen, 0.96, hair_colour * 0.70, 0.5)
+        layer("hair", chosen, 0.97, hair_colour * 0.75, 0.5)
         layer("strands", chosen, 0.6, hair_colour * (1.25 + 0.4 * u[38]) + 0.003, 0.8)
 
     def gain(kind: str, choice: float, strength: float) -> tuple[float, float]:
@@ -128,7 +128,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     light, key = _draw_light(u[43:54], n[4:20])
     iris = IRIS[0 if dark_skin else int(u[54] * len(IRIS))] * (0.7 + 0.7 * u[55])
     softness = max(0.008, 0.9 / pixels_per_unit)
-    gaze = np.clip(0.022 * n[20:22], -0.05, 0.05) * [1.0, 0.4] + [0.0, 0.010]
+    gaze = np.clip(0.022 * n[20:22], -0.05, 0.05) * [1.0, 0.4] + [0.0, 0.014]
     towards = key[3:6] @ turn  # the light, in the head's coordinates
     glint = np.array([0.028 * np.clip(towards[0], -0.7, 0.7), 0.012 + 0.022 * np.clip(towards[1], -0.3, 0.8)])
     eyes = np.concatenate(
@@ -141,7 +141,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
         start = int(0.3 * u[57] * count)
         locks = slice(start, start + int(0.7 * count))
         spread = rng.random((locks.stop - locks.start, 2))
-        lock_colours = hair_colour * (0.65 + 0.75 * spread[:, :1] ** 1.5)
+        lock_colours = hair_colour * (0.65 + 0.55 * spread[:, :1])
         lock_radius = hair.STYLES[style].width * (0.40 + 0.60 * spread[:, 1])
     glasses, lens = -1, np.zeros(4)
     if u[58] < 0.16:
@@ -192,7 +192,7 @@ def _draw_light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
 
 def muted_colour(hue: float, saturation: float, value: float) -> Floats:
     """sRGB colours as rooms, streets and clothes have them: mostly of little saturation."""
-    s = 0.55 * saturation**1.8
+    s = 0.5 * saturation**1.8
     v = 0.08 + 0.86 * value
     rgb = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return v * (1 - s + s * rgb)

@@ -100,24 +100,23 @@ def paint(
     inverse_distance: float,
     angles: Floats,
     coefficients: Floats,
+    points: Floats,
     landmarks: Floats,
     rng: np.random.Generator,
     size: int,
 ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     """The picture (size, size, 3) uint8 of a face, and which landmarks show (68,).
 
-    pose (12,) and inverse_distance: the camera, see `geometry.project`; angles (3,) degrees; coefficients (50,); landmarks
-    (68, 3): pixels of the picture; rng draws everything else.
+    pose (12,) and inverse_distance: the camera, see `geometry.project`; angles (3,) degrees; coefficients (50,); points
+    (68, 3): the landmarks in model units, landmarks (68, 3): in pixels of the picture; rng draws everything else.
     """
     parts, looks, light = scene(), mask_bank(), light_visibility()
-    model = morphable_model()
-    points = model.landmarks(coefficients[:40], coefficients[40:])
     scale = np.float32(np.linalg.norm(pose[:3]))
     head = pose.reshape(3, 4)[:, :3] / scale
     pupils = np.stack([points[[36, 39]].mean(0), points[[42, 45]].mean(0)])[:, :2]
     look = draw_look(rng, scale, pupils, points[62, 1] - points[66, 1], head)
     around = draw_surroundings(rng, size, scale, look.base)
-    wires, panes = _wear_glasses(look, points, model.landmark_basis().mean)
+    wires, panes = _wear_glasses(look, points, morphable_model().landmark_basis().mean)
     styles, style = hair(), look.hair
 
     # About one texel per pixel: a texel is 0.012 model units at full resolution.

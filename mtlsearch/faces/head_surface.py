@@ -42,7 +42,7 @@ _SECTIONS: dict[float, tuple[tuple[float, float], ...]] = {  # height -> (x, z) 
             (0.54, 0), (0.52, -0.15), (0.44, -0.34), (0.25, -0.48), (0, -0.53)),
     -1.05: ((0, 1.02), (0.13, 0.985), (0.23, 0.885), (0.31, 0.73), (0.38, 0.54), (0.45, 0.30), (0.49, 0.12),
             (0.51, 0), (0.50, -0.15), (0.43, -0.34), (0.25, -0.48), (0, -0.53)),
-    -1.165: ((0, 0.975), (0.13, 0.935), (0.22, 0.835), (0.29, 0.70), (0.36, 0.52), (0.43, 0.30), (0.47, 0.12),
+    -1.165: ((0, 0.945), (0.13, 0.905), (0.22, 0.815), (0.29, 0.70), (0.36, 0.52), (0.43, 0.30), (0.47, 0.12),
              (0.49, 0), (0.48, -0.15), (0.42, -0.34), (0.25, -0.48), (0, -0.53)),
 }  # fmt: skip
 
@@ -53,12 +53,12 @@ def _curve(*points: tuple[float, float]) -> PchipInterpolator:
 
 
 JAW = _curve(  # height of the jaw's edge by the angle around the head, degrees
-    (0, JAW_TIP), (8, -1.155), (16, -1.115), (24, -1.055), (34, -0.965), (46, -0.865), (58, -0.775), (70, -0.675),
+    (0, JAW_TIP), (8, -1.157), (16, -1.125), (24, -1.075), (34, -0.995), (46, -0.900), (58, -0.800), (70, -0.685),
     (79, -0.545), (86, -0.42), (93, -0.40), (105, -0.46), (130, -0.56), (180, -0.62),
 )  # fmt: skip
 _NOSE_RIDGE = _curve(  # z of the midline
-    (0.16, 1.0), (0.10, 0.992), (0.04, 0.996), (-0.06, 1.035), (-0.16, 1.10), (-0.26, 1.175), (-0.33, 1.228),
-    (-0.37, 1.243), (-0.405, 1.228), (-0.435, 1.175), (-0.46, 1.11), (-0.49, 1.065), (-0.55, 1.03),
+    (0.16, 1.0), (0.10, 0.997), (0.04, 1.010), (-0.06, 1.062), (-0.16, 1.132), (-0.26, 1.198), (-0.33, 1.240),
+    (-0.37, 1.250), (-0.405, 1.232), (-0.435, 1.175), (-0.46, 1.11), (-0.49, 1.068), (-0.55, 1.03),
 )  # fmt: skip
 _NOSE_WIDTH = _curve(
     (0.16, 0.16), (0.10, 0.10), (0.03, 0.075), (-0.08, 0.080), (-0.20, 0.095), (-0.32, 0.110), (-0.40, 0.115),
@@ -110,7 +110,7 @@ def lid_edges(x: Floats) -> tuple[Floats, Floats]:
     arc = np.clip(1 - np.abs(along) ** 2.1, 0, None)
     line = 0.004 + 0.012 * along.clip(-1.2, 1.2)  # the outer corner lies higher
     peak = np.clip(1 - np.abs(along + 0.12) ** 2.3, 0, None)  # the upper lid is highest a little towards the nose
-    return line - 0.004 - 0.046 * arc**0.85, line + 0.004 + 0.062 * (0.5 * arc + 0.5 * peak) ** 0.70 * (arc > 0)
+    return line - 0.004 - 0.046 * arc**0.85, line + 0.004 + 0.058 * (0.5 * arc + 0.5 * peak) ** 0.70 * (arc > 0)
 
 
 def lip_edges(x: Floats) -> tuple[Floats, Floats, Floats]:
@@ -161,7 +161,7 @@ def _eyes(x: Floats, y: Floats, z: Floats, level: Floats) -> Floats:
     ax = np.abs(x)
     z = z - 0.075 * bump(ax, y, 0.185, 0.055, 0.075, 0.10)  # the hollow beside the bridge
     z = z - 0.085 * bump(ax, y, 0.32, 0.03, 0.19, 0.12)  # the socket
-    z = z + 0.022 * bump(ax, y, 0.36, 0.235, 0.20, 0.075)  # the ridge of the brow
+    z = z + 0.024 * bump(ax, y, 0.36, 0.20, 0.20, 0.075)  # the ridge of the brow
     away = np.sqrt((ax - EYE_X) ** 2 + (y - 0.004) ** 2)
     ball = _ball(away, EYE_RADIUS)
     lid = _ball(0.92 * away, EYE_RADIUS + LID_THICKNESS)
@@ -179,7 +179,7 @@ def _mouth(x: Floats, y: Floats, z: Floats, level: Floats) -> Floats:
     ax = np.abs(x)
     lower, seam, upper = lip_edges(x)
     t = np.clip(1 - (x / MOUTH_WIDTH) ** 2, 0, None)
-    z = z + 0.035 * bump(ax, y, 0, -0.66, 0.24, 0.17)  # the teeth behind
+    z = z + 0.055 * bump(ax, y, 0, -0.66, 0.24, 0.17)  # the teeth behind
     over = np.clip((y - seam) / (upper - seam + 1e-6), 0, 1.5)
     under = np.clip((seam - y) / (seam - lower + 1e-6), 0, 1.5)
     roll = np.where(
@@ -257,7 +257,7 @@ def neck_surface(edge: Floats, angles: Floats) -> Floats:
     degrees = np.abs(np.degrees(angles))
     top = np.stack(
         [
-            0.47 * np.sin(angles),
+            0.455 * np.sin(angles),
             _curve((0, -1.33), (40, -1.24), (75, -1.0), (95, -0.85), (130, -0.80), (180, -0.86))(degrees),
             -0.13 + np.where(degrees < 90, 0.50, 0.42) * np.cos(angles),
         ],

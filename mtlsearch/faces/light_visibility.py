@@ -18,7 +18,7 @@ from mtlsearch.faces import renderer
 from mtlsearch.faces.head_mesh import Floats, head_mesh
 
 DIRECTIONS = 128
-SHARPNESS = 90.0  # of the weights around a light's direction: its shadows' edges are about 15° wide
+SHARPNESS = 50.0  # of the weights around a light's direction: its shadows' edges are about 20° wide
 _MAP = 160  # pixels a side of the shadow maps
 
 

@@ -23,8 +23,10 @@ from mtlsearch.faces.head_surface import bump, step
 
 SHAPE_MODES = 40
 EXPRESSION_MODES = 10
-KERNEL_SCALES = ((0.75, 0.060), (0.33, 0.021))
+KERNEL_SCALES = ((0.75, 0.038), (0.33, 0.015))
 """(length, standard deviation of the displacement) of the two scales, model units."""
+SHUT = 2.1
+"""The coefficient of "blink" that closes the eyes."""
 ASYMMETRY = 0.05
 """Share of the odd part's variance: real faces are nearly, not exactly, symmetric."""
 EXPRESSIONS = (
@@ -148,13 +150,13 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
             0.020 * cheeks - 0.022 * corners - 0.008 * (upper_lip + lower_lip),
         ),
         "pucker": (-0.15 * x * bump(x, y, 0, -0.69, 0.30, 0.15), zero, 0.04 * bump(x, y, 0, -0.69, 0.17, 0.11)),
-        "brow_raise": (zero, 0.036 * bump(ax, y, 0.36, 0.27, 0.26, 0.12), zero),
+        "brow_raise": (zero, 0.034 * bump(ax, y, 0.36, 0.23, 0.26, 0.11), zero),
         "frown": (
-            -0.012 * side * bump(ax, y, 0.18, 0.24, 0.13, 0.09),
-            -0.028 * bump(ax, y, 0.17, 0.24, 0.15, 0.09),
-            0.008 * bump(ax, y, 0.10, 0.24, 0.10, 0.09),
+            -0.012 * side * bump(ax, y, 0.18, 0.21, 0.13, 0.09),
+            -0.028 * bump(ax, y, 0.17, 0.21, 0.15, 0.09),
+            0.008 * bump(ax, y, 0.10, 0.21, 0.10, 0.09),
         ),
-        "blink": (zero, -0.042 * fold * along**0.7, 0.006 * fold * along),
+        "blink": (zero, -(upper - lower - 0.006) / SHUT * fold * (along > 0), 0.006 * fold * along),
         "squint": (zero, 0.012 * under * along - 0.006 * fold * along, 0.006 * under * along),
         "mouth_aside": (0.030 * bump(x, y, 0, -0.69, 0.35, 0.17), zero, zero),
         "cheek_puff": (
@@ -206,8 +208,8 @@ class MorphableModel:
         basis = self.landmark_basis()
         return (
             basis.mean
-            + np.einsum("lck,...k->...lc", basis.shape, shape)
-            + np.einsum("lck,...k->...lc", basis.expression, expression)
+            + np.tensordot(shape, basis.shape, (-1, 2))
+            + np.tensordot(expression, basis.expression, (-1, 2))
         )
 
     def landmark_basis(self) -> LandmarkBasis:

@@ -209,9 +209,11 @@ def shade(  # type: ignore[no-untyped-def]
             d1 = direct * _ramp((facing + wrap_g * soft) / (one + wrap_g * soft))
             d2 = direct * _ramp((facing + wrap_b * soft) / (one + wrap_b * soft))
             rim = one - _ramp(nz)
-            specular = max(nx * hx + ny * hy + nz * hz, np.float32(0)) ** gloss[1]
-            specular = gloss[0] * shine * shown * specular * (one + 2 * rim * rim * rim)
-            sheen = gloss[0] * shine * np.float32(0.5) * around * rim**4
+            mirrored = nx * hx + ny * hy + nz * hz
+            specular = np.float32(0)
+            if mirrored > np.float32(0.6):  # below, its power is under a grey level
+                specular = gloss[0] * shine * shown * mirrored ** gloss[1] * (one + 2 * rim * rim * rim)
+            sheen = gloss[0] * shine * np.float32(0.5) * around * rim * rim * rim * rim
             for channel in range(3):
                 s = light[channel]
                 e = s[0] + s[1] * nx + s[2] * ny + s[3] * nz + s[4] * nx * ny + s[5] * nx * nz + s[6] * ny * nz

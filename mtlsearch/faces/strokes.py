@@ -58,6 +58,8 @@ def draw_strokes(image, depth, points, radius, taper, colours, shown, light, key
                     m = min(max(r - away + 0.5, 0.0), 1.0)
                     if r < 0.5:
                         m *= r + 0.5
+                    if not round_:
+                        m *= 0.85
                     if m <= 0:
                         continue
                     z = z0 + t * dz

@@ -48,14 +48,14 @@ def _resized(image: Floats32, size: int) -> Floats32:
 
 
 def _draw_background(rng: np.random.Generator, size: int, u: list[float]) -> Floats32:
-    colour = [muted_colour(*rng.random(3).tolist()) for _ in range(2)]
+    colour = [muted_colour(hue, 0.85 * saturation, value) for hue, saturation, value in rng.random((2, 3)).tolist()]
     mix = rng.random((2, 2, 1)) * (1.0 if u[0] < 0.6 else 0.15)
     background = (colour[0] * (1 - mix) + colour[1] * mix).astype(np.float32)
     if u[4] < 0.10:  # night, or a dark room
         background *= np.float32(0.15)
     # Octaves of smooth noise, mostly of brightness, built up at 48×48 and enlarged once.
-    rough = 0.30 * u[1] ** 2
-    for cells, share, tint in ((4, 0.8, 0.25), (9, 0.7, 0.15), (16, 0.5 * u[2], 0.08), (40, 0.5 * u[3] ** 3, 0.03)):
+    rough = 0.22 * u[1] ** 2.5
+    for cells, share, tint in ((4, 0.8, 0.15), (9, 0.7, 0.08), (16, 0.5 * u[2], 0.05), (40, 0.5 * u[3] ** 3, 0.03)):
         octave = rng.standard_normal((cells, cells, 4), dtype=np.float32)
         background = _resized(background, cells)
         background += np.float32(rough * share) * (octave[..., :1] + np.float32(tint) * octave[..., 1:])
@@ -90,18 +90,18 @@ def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> tu
         return np.concatenate([path, np.zeros((8, 1))], -1)
 
     strokes = [line(palm - along * 1.6 * scale, along, 1.3, 0), line(palm - along * 0.30 * scale, along, 0.45, 0)]
-    radii = [0.30, 0.36]
+    radii = [0.24, 0.31]
     closed = 0.55 + 0.45 * q[5]
     for i, reach in enumerate((0.62, 0.74, 0.70, 0.55)):
-        aside = (i - 1.5) * (0.185 + 0.03 * q[6])
+        aside = (i - 1.5) * (0.165 + 0.03 * q[6])
         spread = along + across * (i - 1.5) * 0.10 * q[7]
         strokes.append(
             line(palm + (along * 0.20 + across * aside) * scale, spread, reach * closed, 0.05 * (q[8] - 0.5))
         )
-        radii.append(0.088 - 0.004 * abs(i - 1))
+        radii.append(0.078 - 0.004 * abs(i - 1))
     strokes.append(line(palm + across * -0.33 * scale, along * 0.75 - across * 0.55, 0.55, 0.15))
-    radii.append(0.10)
-    shades = np.array([0.92, 1.0, 0.94, 1.0, 0.97, 1.03, 0.98])[:, None] * (0.9 + 0.15 * q[9])
+    radii.append(0.088)
+    shades = np.array([0.92, 1.0, 0.94, 1.0, 0.97, 1.03, 0.98])[:, None] * (0.70 + 0.25 * q[9])
     return np.stack(strokes), np.array(radii) * scale, skin * shades
 
 
@@ -109,8 +109,8 @@ def draw_surroundings(rng: np.random.Generator, size: int, scale: float, skin: F
     """Surroundings of a stored image of size×size pixels; scale: pixels per model unit."""
     u = rng.random(40).tolist()
     background = _draw_background(rng, size, u)
-    count = int(10 * u[5] ** 1.5) if u[6] < 0.7 else 0
-    behind = _shapes(rng, count, size, 0.45, 0.10 * u[7], u[8] < 0.6)
+    count = int(9 * u[5] ** 1.5) if u[6] < 0.6 else 0
+    behind = _shapes(rng, count, size, 0.45, 0.02 + 0.25 * u[7] ** 2, u[8] < 0.7)
     before = np.zeros((0, 12))
     fingers, finger_radius, finger_colours = np.zeros((0, 8, 3)), np.zeros(0), np.zeros((0, 3))
     if u[9] < 0.08:  # an object

@@ -23,7 +23,7 @@ from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.faces.geometry import box_of_landmarks, pose_matrix, project
 from mtlsearch.faces.head_mesh import Floats
 from mtlsearch.faces.head_picture import paint
-from mtlsearch.faces.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, morphable_model
+from mtlsearch.faces.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, SHUT, morphable_model
 from mtlsearch.faces.uv_masks import Bytes
 
 GENERATOR_VERSION = 2
@@ -162,7 +162,7 @@ def draw_angles(rng: np.random.Generator, recipe: SyntheticRecipe) -> Floats:
 
 
 _ONE_SIDED = np.array([name in ("jaw_open", "smile", "blink") for name in EXPRESSIONS])
-_WIDEST = np.where([name == "blink" for name in EXPRESSIONS], 2.1, np.inf)  # eyes are shut
+_WIDEST = np.where([name == "blink" for name in EXPRESSIONS], SHUT, np.inf)
 
 
 def draw_expression(rng: np.random.Generator) -> Floats:
@@ -214,5 +214,5 @@ def render_face(
     pose = pose_matrix(angles, np.array(scale), translation)
     landmarks = project(points, pose, stored_size, inverse_distance)
     coefficients = np.concatenate([shape, expression])
-    image, visible = paint(pose, inverse_distance, angles, coefficients, landmarks, rng, stored_size)
+    image, visible = paint(pose, inverse_distance, angles, coefficients, points, landmarks, rng, stored_size)
     return Sample(image, landmarks, angles, pose, inverse_distance, shape, expression, visible)

@@ -162,7 +162,7 @@ def _eyes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
     ):  # fmt: skip
         u = (ax - 0.165) / 0.385
         at = np.clip(u, 0, 1)
-        middle = np.interp(at, [0, 0.27, 0.55, 0.80, 1.0], [0.228, 0.272, 0.296, 0.270, 0.205])
+        middle = np.interp(at, [0, 0.27, 0.55, 0.80, 1.0], [0.200, 0.238, 0.260, 0.234, 0.170])
         middle = middle + arch * np.sin(np.pi * at) + tilt * (at - 0.4)
         width = thick * np.interp(u, [-0.05, 0.10, 0.5, 0.8, 1.03], [0.75, 1.1, 1.0, 0.6, 0.25])
         along = step(np.minimum(ax - 0.145 - gap, 0.565 - ax), 0.012)
