@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.appearance import Bytes
 from mtlsearch.faces.head_mesh import Floats
 from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.uv_masks import Bytes
 
 VISIBLE, HIDDEN = (60, 230, 90), (240, 70, 60)  # RGB
 

@@ -21,18 +21,48 @@ from mtlsearch.faces.morphable_model import MorphableModel
 Floats32 = npt.NDArray[np.float32]
 
 
-def _texel_positions(mesh: HeadMesh, size: int) -> tuple[Floats, Floats]:
-    """Grid columns of the texel columns (size,), and grid rows of the texel rows (size,)."""
+@lru_cache(maxsize=4)
+def _axes(mesh: HeadMesh) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """How the chart spreads the grid: (grid rows, their v in [0, 1]) and (grid columns, their u), both increasing.
+
+    Half by number and half by length on the face, so that neither the rows crowded at eyes and mouth nor the wide ones
+    of the forehead fill the map.
+    """
     (first_row, last_row), (first_column, last_column) = mesh.chart
-    return np.linspace(first_column, last_column, size), np.linspace(last_row, first_row, size)
+    points = mesh.vertices.reshape(*mesh.grid, 3)
+    middle, eyes = mesh.grid[1] // 2, int(np.searchsorted(mesh.level.reshape(mesh.grid)[:, 0], 0.0))
+    axes = []
+    for first, last, line in (
+        (first_row, last_row, points[first_row : last_row + 1, middle]),
+        (first_column, last_column, points[eyes, first_column : last_column + 1]),
+    ):
+        index = np.arange(first, last + 1)
+        length = np.r_[0, np.linalg.norm(np.diff(line, axis=0), axis=-1).cumsum()]
+        axes.append((index, (index - first) / (last - first) / 2 + length / length[-1] / 2))
+    (rows, v), (columns, u) = axes
+    u = (u + 1 - u[::-1]) / 2  # symmetric to the last bit
+    return (rows[::-1], 1 - v[::-1]), (columns, u)
+
+
+def to_texels(mesh: HeadMesh, grid: Floats, size: int = 256) -> Floats:
+    """Places (N, 2) in the mesh's grid, row and column -> (N, 2) in a map of size×size, column u and row v."""
+    (rows, v), (columns, u) = _axes(mesh)
+    at = np.interp(-grid[:, 0], -rows, v)
+    return np.stack([np.interp(grid[:, 1], columns, u), at], -1) * (size - 1)
+
+
+def to_grid(mesh: HeadMesh, texels: Floats, size: int = 256) -> Floats:
+    """The inverse of `to_texels`: (N, 2) columns u and rows v of a map -> (N, 2) rows and columns of the grid."""
+    (rows, v), (columns, u) = _axes(mesh)
+    at = np.asarray(texels, np.float64) / (size - 1)
+    return np.stack([np.interp(at[:, 1], v, rows), np.interp(at[:, 0], u, columns)], -1)
 
 
 @lru_cache(maxsize=4)
 def _samples(mesh: HeadMesh, size: int) -> tuple[Ints, Floats32]:
     """For each texel (size·size), three vertices and their weights: a point of the surface."""
-    columns, rows = _texel_positions(mesh, size)
-    row, column = np.meshgrid(rows, columns, indexing="ij")
-    vertices, weights = mesh.at_grid(row.ravel(), column.ravel())
+    v, u = np.divmod(np.arange(size * size), size)
+    vertices, weights = mesh.at_grid(*to_grid(mesh, np.stack([u, v], -1), size).T)
     # The texel of a landmark samples the landmark itself, less than half a texel from its centre.
     u, v = landmark_texels(mesh, size).T
     vertices[v * size + u], weights[v * size + u] = mesh.landmark_vertices, mesh.landmark_weights
@@ -42,11 +72,7 @@ def _samples(mesh: HeadMesh, size: int) -> tuple[Ints, Floats32]:
 @lru_cache(maxsize=4)
 def landmark_texels(mesh: HeadMesh, size: int = 256) -> Ints:
     """(68, 2) int: column u and row v of each landmark's texel in maps of size×size; all distinct."""
-    columns, rows = _texel_positions(mesh, size)
-    row, column = mesh.landmark_grid.T
-    u = np.rint((column - columns[0]) / (columns[1] - columns[0]))
-    v = np.rint((row - rows[0]) / (rows[1] - rows[0]))
-    texels = np.stack([u, v], -1).astype(np.int32)
+    texels = np.rint(to_texels(mesh, mesh.landmark_grid, size) + 1e-9).astype(np.int32)
     if len(np.unique(texels, axis=0)) < len(texels):
         raise InputError(f"a position map of {size}×{size} cannot tell the 68 landmarks apart; use 128 or more")
     return texels

@@ -100,7 +100,9 @@ def test_labels_agree_with_each_other() -> None:
     for i in range(30):
         sample = render_sample(recipe, "train", i)
         assert sample.image.shape == (80, 80, 3) and sample.image.dtype == np.uint8
-        points = geometry.project(model.landmarks(sample.shape, sample.expression), sample.pose, 80)
+        points = geometry.project(
+            model.landmarks(sample.shape, sample.expression), sample.pose, 80, sample.inverse_distance
+        )
         np.testing.assert_allclose(points, sample.landmarks, atol=1e-10)
         rotation, _ = geometry.orthonormalize(sample.pose.reshape(3, 4)[:, :3])
         np.testing.assert_allclose(geometry.matrix_to_euler(rotation), sample.angles, atol=1e-9)
