@@ -57,7 +57,9 @@ class UsualDataset(Dataset[tuple[torch.Tensor, int]]):
     most code does, is a little faster, and loses detail to aliasing.
     """
 
-    def __init__(self, paths: list[Path], crops: np.ndarray, draws: Draws, stored: int, size: int, smooth: bool) -> None:
+    def __init__(
+        self, paths: list[Path], crops: np.ndarray, draws: Draws, stored: int, size: int, smooth: bool
+    ) -> None:
         self.paths, self.crops, self.draws, self.stored, self.size = paths, crops, draws, stored, size
         self.smooth = smooth
         self.noise = noise_tile()
@@ -74,7 +76,9 @@ class UsualDataset(Dataset[tuple[torch.Tensor, int]]):
             fine = affine * factor
             fine[:, 2] += (factor - 1) / 2
             side = self.stored * factor
-            image = cv2.resize(cv2.warpAffine(image, fine, (side, side)), (self.stored,) * 2, interpolation=cv2.INTER_AREA)
+            image = cv2.resize(
+                cv2.warpAffine(image, fine, (side, side)), (self.stored,) * 2, interpolation=cv2.INTER_AREA
+            )
         else:
             image = cv2.warpAffine(image, affine, (self.stored, self.stored))
         if d.flip[i]:
@@ -185,7 +189,9 @@ def main() -> None:
             print(f"{name:<15}{wall:>10,.0f}{ratios[0]:>8.1f}{busy:>14,.0f}{ratios[1]:>8.1f}")
         levels = torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255
         some = min(512, arguments.images)
-        packed = torch.cat([images.cpu() for images in packed_batches(split, rows_of(draws, slice(some)), some, pack, size)])
+        packed = torch.cat(
+            [images.cpu() for images in packed_batches(split, rows_of(draws, slice(some)), some, pack, size)]
+        )
         for name, way in usual.items():
             other = torch.stack([way[i][0] for i in range(some)])
             apart = ((packed - other).abs() * levels).mean().item()

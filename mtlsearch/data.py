@@ -56,7 +56,7 @@ def pack(
     root: Annotated[Path, Argument(help="folder that holds it (also below MTLSEARCH_DATA)")],
     folder: Annotated[Path, Argument(help="folder that becomes the pack")],
     basis: Annotated[
-        Path | None, Option(help="folder of the 68-point basis: u_base.txt, w_shp_base.txt, w_exp_base.txt")
+        Path | None, Option(help="folder of 3DDFA's model or of its 68-point basis (u_base.txt, …)")
     ] = None,
     image_size: Annotated[int, Option(help="side of the crops in pixels")] = 120,
     margin: Annotated[float, Option(help="side of the stored images over it; 1 for published crops")] = 1.25,
@@ -66,13 +66,12 @@ def pack(
     workers: Annotated[int | None, Option(min=1, help=_WORKERS)] = None,
 ) -> None:
     """Pack a published data set; after an interruption the same command goes on."""
-    from mtlsearch.faces.datasets import open_dataset
+    from mtlsearch.faces.datasets import open_basis, open_dataset
     from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
-    from mtlsearch.faces.landmark_basis import load_landmark_basis
     from mtlsearch.training.progress import progressing
 
     console = _command.screen()
-    opened = open_dataset(dataset, root, None if basis is None else load_landmark_basis(basis))
+    opened = open_dataset(dataset, root, None if basis is None else open_basis(basis))
     tested = frozenset() if test_names is None else read_names(test_names)
     with progressing(console, "packing") as progress:
         made = pack_dataset(
@@ -102,7 +101,9 @@ def inspect(
     for line in describe(opened):
         console.print(line, soft_wrap=True)
     console.print(split_table(opened))
-    console.print("every file has its checksum" if verify else "sizes and shapes are right; --verify checks the content")
+    console.print(
+        "every file has its checksum" if verify else "sizes and shapes are right; --verify checks the content"
+    )
 
 
 def export(
@@ -119,7 +120,9 @@ def export(
     console = _command.screen()
     with progressing(console, "exporting") as progress:
         count = export_pack(open_pack(folder), split, output, layout, progress)
-    console.print(f"{output.absolute()}: {count:,} faces in the layout of {layout}. To pack them again:", soft_wrap=True)
+    console.print(
+        f"{output.absolute()}: {count:,} faces in the layout of {layout}. To pack them again:", soft_wrap=True
+    )
     basis = ["--basis", output / "basis"] if (output / "basis").exists() else []
     console.print(f"  {_command.command('data', 'pack', layout, output, 'PACK', *basis)}", soft_wrap=True)
 

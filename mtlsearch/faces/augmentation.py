@@ -8,7 +8,7 @@ What each transform means, in this order:
 3. tone, on values v in [0, 1] *before* interpolation: v^gamma, then (v − ½)·contrast + ½ + brightness, then times the
    channel's gain (colour), clipped;
 4. grey: every channel becomes the luma 0.299 R + 0.587 G + 0.114 B;
-5. blur: a Gaussian of σ output pixels, cut off at 3σ of the largest σ; the output's edge continues outside it;
+5. blur: a Gaussian of σ output pixels, cut off at 3σ; the output's edge continues outside it;
 6. noise: σ times a fixed tile of standard normals, at a random offset;
 7. normalisation with ImageNet's mean and standard deviation;
 8. erasing: a rectangle is set to 0 (the mean colour).
@@ -33,8 +33,8 @@ from torch.nn import functional
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
+from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.geometry import FLIPS
-from mtlsearch.faces.landmark_basis import CoefficientMirror, mirror_of
 from mtlsearch.faces.morphable_model import morphable_model
 from mtlsearch.training.schema import Section
 
@@ -88,8 +88,9 @@ class Draws:
     """What one batch drew, on the CPU (B samples). See the module's text for the meaning.
 
     flip (B,) bool; turn (B,) degrees; affine (B, 2, 3) float64: pixels of the (already flipped) stored image to pixels
-    of the output; table (B, 3, 256) float32: tone of a channel's byte; grey (B,) float32 0 or 1; blur (B,) float32: σ in
-    output pixels; sigma (B,) float32; offset (B, 2) int64 rows, columns; erased (B, 4) int64: top, left, bottom, right, exclusive.
+    of the output; table (B, 3, 256) float32: tone of a channel's byte; grey (B,) float32 0 or 1; blur (B,) float32: σ
+    in output pixels; sigma (B,) float32; offset (B, 2) int64 rows, columns; erased (B, 4) int64: top, left, bottom,
+    right, exclusive.
     """
 
     flip: Tensor
@@ -178,10 +179,11 @@ def sampling_matrix(draws: Draws, stored_size: int) -> Tensor:
 
 
 def blur_weights(sigma: Tensor) -> Tensor:
-    """(B,) σ in pixels -> (B, 2R + 1) float32: a Gaussian's weights, which sum to 1; R = 3·max σ, at least 1."""
-    radius = max(1, math.ceil(3 * float(sigma.max()))) if len(sigma) else 1
+    """(B,) σ in pixels -> (B, 2R + 1) float32: a Gaussian's weights, of sum 1 and 0 beyond 3σ; R is the largest 3σ."""
+    spread = sigma.double()[:, None].clamp(min=1e-3)
+    radius = math.ceil(3 * float(spread.max())) if len(sigma) else 1
     steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (steps / sigma.double().clamp(min=1e-3)[:, None]) ** 2)
+    weights = torch.exp(-0.5 * (steps / spread) ** 2) * (steps.abs() <= torch.ceil(3 * spread))
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
@@ -243,11 +245,11 @@ def transform_labels(
     """Labels in the pixels of the augmented images. Transforms those of the names below that are there.
 
     landmarks (B, K, 2 or 3), visible (B, K), angles (B, 3), pose (B, 12), shape (B, 40) and expression (B, 10), which
-    come together. flip: the permutation of the K landmarks, by default that of the 68 or the 21; mirror: what mirroring
-    does to the coefficients, by default our own model's exact signs. A landmark outside the output or under the erased
-    rectangle becomes invisible.
+    come together; inverse_distance (B,) of the camera stays as it is. flip: the permutation of the K landmarks, by
+    default that of the 68 or the 21; mirror: what mirroring does to the coefficients, by default our own model's exact
+    signs. A landmark outside the output or under the erased rectangle becomes invisible.
     """
-    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "shape", "expression"}
+    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "inverse_distance", "shape", "expression"}
     if unknown:
         raise InputError(f"cannot transform labels named {', '.join(sorted(unknown))}")
     out: Labels = {}
@@ -275,10 +277,13 @@ def transform_labels(
         pose = labels["pose"].double()
         pose = torch.where(flipped[:, None], geometry.mirror_pose(pose, stored_size), pose)
         out["pose"] = geometry.rotate_pose(pose, affine, stored_size, output_size).to(labels["pose"].dtype)
+    if "inverse_distance" in labels:
+        out["inverse_distance"] = labels["inverse_distance"]
     if "shape" in labels or "expression" in labels:
         mirror = mirror or _own_mirror()
         coefficients = torch.cat([labels["shape"], labels["expression"]], 1).double()
-        mirrored = coefficients @ torch.from_numpy(mirror.matrix.T).to(device) + torch.from_numpy(mirror.offset).to(device)
+        matrix, offset = (torch.from_numpy(array).to(device) for array in (mirror.matrix, mirror.offset))
+        mirrored = coefficients @ matrix.T + offset
         coefficients = torch.where(flipped[:, None], mirrored, coefficients).to(labels["shape"].dtype)
         out["shape"], out["expression"] = coefficients.split([labels[n].shape[1] for n in ("shape", "expression")], 1)
     return out
@@ -322,4 +327,3 @@ def denormalize(images: Tensor) -> Tensor:
     """(B, 3, S, S) normalised -> (B, S, S, 3) uint8 RGB, to look at what a network sees."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 
 import numba as nb
 import numpy as np
@@ -157,7 +158,7 @@ def transform_fused(images: Tensor, draws: Draws, output_size: int) -> Tensor:
         run(0, batch)
         return out
     edges = np.linspace(0, batch, threads + 1).astype(int).tolist()
-    tasks = [_pool(threads).submit(run, start, stop) for start, stop in zip(edges[1:-1], edges[2:])]
+    tasks = [_pool(threads).submit(run, start, stop) for start, stop in pairwise(edges[1:])]
     run(edges[0], edges[1])
     for task in tasks:
         task.result()

@@ -1,7 +1,7 @@
 """Packs written in the layout of a published data set, so that other people's code, and our own loaders, can read them.
 
 The images are the stored ones, margin and all, as JPEG; a pack with a stored size of 450 gives the published size. The
-model that the parameters belong to is written beside them (`landmark_basis`).
+model that the parameters belong to is written beside them, as the text files that 3DDFA's demonstration keeps.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import scipy.io
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.faces.datasets.w300_lp_position_maps import LANDMARKS_FILE
 from mtlsearch.faces.geometry import orthonormalize, project
-from mtlsearch.faces.landmark_basis import save_landmark_basis
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES, morphable_model
+from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis, morphable_model
 from mtlsearch.faces.packs import SYNTHETIC, Pack
 from mtlsearch.faces.position_maps import landmark_texels, position_map
 from mtlsearch.training.problem import Progress
@@ -35,8 +34,9 @@ Labels = dict[str, npt.NDArray[Any]]
 def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progress: Progress | None = None) -> int:
     """Write a split of a pack under `folder` and say how many faces it holds.
 
-    layout: "aflw2000" and "300w_lp" (.jpg and .mat), or "300w_lp_position_maps" (.jpg, .npy and .mat, of our own model's
-    faces only). Raises InputError for another layout, a folder that is not empty, and a pack without the parameters.
+    layout: "aflw2000" and "300w_lp" (.jpg and .mat), or "300w_lp_position_maps" (.jpg, .npy and .mat, of our own
+    model's faces only). Raises InputError for another layout, a folder that is not empty, and a pack without the
+    parameters.
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
@@ -51,7 +51,6 @@ def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progres
         raise InputError(f"{folder} is not empty; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     if pack.basis is not None:
-        (folder / "basis").mkdir()
         save_landmark_basis(pack.basis, folder / "basis")
     if layout == "300w_lp_position_maps":
         np.savetxt(folder / LANDMARKS_FILE, landmark_texels(morphable_model().mesh).T, fmt="%d")
@@ -63,6 +62,13 @@ def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progres
         if progress is not None:
             progress(i + 1, len(packed))
     return len(packed)
+
+
+def save_landmark_basis(basis: LandmarkBasis, folder: Path) -> None:
+    """Write u_base.txt, w_shp_base.txt and w_exp_base.txt, exact to the last bit; `load_landmark_model` reads them."""
+    folder.mkdir()
+    for name, array in (("u_base", basis.mean), ("w_shp_base", basis.shape), ("w_exp_base", basis.expression)):
+        np.savetxt(folder / f"{name}.txt", array.reshape(3 * 68, -1), fmt="%.17g")
 
 
 def _write_aflw2000(folder: Path, index: int, image: npt.NDArray[np.uint8], labels: Labels) -> None:
@@ -83,7 +89,8 @@ def _write_300w_lp(folder: Path, index: int, image: npt.NDArray[np.uint8], label
 
 def _write_position_map(folder: Path, index: int, image: npt.NDArray[np.uint8], labels: Labels) -> None:
     model = morphable_model()
-    vertices = project(model.vertices(labels["shape"], labels["expression"]), labels["pose"], len(image))
+    points = model.vertices(labels["shape"], labels["expression"])
+    vertices = project(points, labels["pose"], len(image), float(labels["inverse_distance"]))
     stem = folder / "Synthetic" / f"Synthetic_{index + 1:06d}_1_0"
     stem.parent.mkdir(exist_ok=True)
     _write_jpeg(stem, image)

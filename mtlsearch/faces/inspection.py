@@ -31,7 +31,16 @@ def split_table(pack: Pack) -> Table:
     """A row per split: images, the bins of |yaw|, how many poses count, the share of landmarks that are visible."""
     table = Table(header_style="bold", box=None, pad_edge=False)
     near, far = (f"{edge:g}" for edge in YAW_BINS)
-    columns = ("split", "images", f"yaw 0-{near}", f"{near}-{far}", f"over {far}", "poses that count", "visible", "labels")
+    columns = (
+        "split",
+        "images",
+        f"yaw 0-{near}",
+        f"{near}-{far}",
+        f"over {far}",
+        "poses that count",
+        "visible",
+        "labels",
+    )
     for column in columns:
         table.add_column(column, justify="left" if column in ("split", "labels") else "right")
     for name, count in pack.counts.items():

@@ -2,9 +2,9 @@
 
 Sources: NME and its bins, Zhu et al., "Face Alignment Across Large Poses: A 3D Solution", CVPR 2016, section 5.2, and
 3DDFA's benchmark code, whose "All" is the mean of the three bins; the balanced subset, Zhu et al., TPAMI 2017 (equal
-numbers of random samples per bin); CED, AUC and failure rate, as in the 300-W and Menpo challenges (Sagonas et al. 2016,
-Zafeiriou et al. 2017); the pose error, Hopenet's protocol (Ruiz et al. 2018) without any minimum over turned angles; the
-geodesic error, Huynh, "Metrics for 3D Rotations", J. Math. Imaging Vis. 2009, Φ6.
+numbers of random samples per bin); CED, AUC and failure rate, as in the 300-W and Menpo challenges (Sagonas et al.
+2016, Zafeiriou et al. 2017); the pose error, Hopenet's protocol (Ruiz et al. 2018) without any minimum over turned
+angles; the geodesic error, Huynh, "Metrics for 3D Rotations", J. Math. Imaging Vis. 2009, Φ6.
 
 `accumulator` sums them up over batches and workers.
 """

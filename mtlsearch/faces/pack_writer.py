@@ -39,8 +39,8 @@ Read = Callable[[int], tuple[Images, Mapping[str, Any]]]
 class SplitPlan:
     """What a split is made of.
 
-    count: samples; labels: name -> (shape per sample, dtype); read(i): the image (H, H, 3) uint8 and the labels of sample
-    i, called from any thread, which raises InputError for a sample that cannot be used.
+    count: samples; labels: name -> (shape per sample, dtype); read(i): the image (H, H, 3) uint8 and the labels of
+    sample i, called from any thread, which raises InputError for a sample that cannot be used.
     """
 
     count: int

@@ -217,8 +217,8 @@ def pack_lock(folder: Path) -> Iterator[None]:
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write face packs to {folder.parent}: {error.strerror}. Choose a folder that can be written, or set "
-            f"{CACHE_VARIABLE} to one."
+            f"cannot write face packs to {folder.parent}: {error.strerror}. Choose a folder that can be written, or "
+            f"set {CACHE_VARIABLE} to one."
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
         try:
@@ -240,10 +240,10 @@ def ensure_pack(
     """The pack of a recipe, rendered now if it is not there yet.
 
     root: default `default_root()`; folder: the pack's own place, in the root's stead; progress(done, total): called in
-    the calling thread as images are rendered, not at all when the pack exists; workers: threads, default all CPUs of this
-    process. Any number of processes may call this together, and a call after one that was interrupted goes on from where
-    it was. Raises InputError when the folder cannot be written, the disk is too small, or what is there is damaged or
-    another pack.
+    the calling thread as images are rendered, not at all when the pack exists; workers: threads, default all CPUs of
+    this process. Any number of processes may call this together, and a call after one that was interrupted goes on from
+    where it was. Raises InputError when the folder cannot be written, the disk is too small, or what is there is
+    damaged or another pack.
     """
     place = pack_folder(recipe, root) if folder is None else Path(folder)
     if not place.exists():

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.appearance import Bytes
 from mtlsearch.faces.augmentation import Augmentation, augment, denormalize
 from mtlsearch.faces.contact_sheet import draw_landmarks
 from mtlsearch.faces.packs import Pack
+from mtlsearch.faces.uv_masks import Bytes
 
 
 def pack_sheet(

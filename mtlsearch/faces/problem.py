@@ -15,8 +15,8 @@ from mtlsearch.faces import geometry
 from mtlsearch.faces.accumulator import FaceScores, GroundTruth
 from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
 from mtlsearch.faces.batches import DeviceSplit
+from mtlsearch.faces.coefficient_mirror import mirror_of
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
-from mtlsearch.faces.landmark_basis import mirror_of
 from mtlsearch.faces.metrics import YAW_BINS, box_size, within_pose_limit
 from mtlsearch.faces.morphable_model import LandmarkBasis
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
@@ -185,7 +185,7 @@ class FaceProblem:
         return mirror_of(self._basis)
 
     def _add(self, scores: FaceScores, prediction: Prediction, split: str, rows: torch.Tensor) -> None:
-        """Compares predictions in pixels of the network's input with their rows of a split, in the photograph's pixels."""
+        """Compares predictions, in pixels of the network's input, with rows of a split in the photograph's pixels."""
         pack = self._pack(split)
         labels = {name: torch.from_numpy(values[rows.numpy()]) for name, values in pack.split(split).labels.items()
                   if name != "name"}  # fmt: skip

@@ -65,7 +65,6 @@ class _ArrayUnpickler(pickle._Unpickler):
             raise InputError(f"{self._path}: this pickle asks for an array of shape {tuple(shape)!r}")
         return np.ndarray.__new__(np.ndarray, shape, dtype)
 
-
     def _load_bytearray(self) -> None:
         """As much as the file holds: Python's own allocates what the file names before it reads."""
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))  # type: ignore[attr-defined]
@@ -160,8 +159,8 @@ def load_npz(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDAr
 def load_mat(path: str | Path, max_bytes: int = MAX_BYTES, variables: list[str] | None = None) -> dict[str, Any]:
     """The numeric arrays of a MATLAB file of versions 5 to 7.2, at most max_bytes in all once inflated.
 
-    variables: read these only; without it every variable must be an array of numbers or of characters, since a cell or a
-    structure of a few bytes can claim any number of empty ones. Raises InputError, for MATLAB 7.3 files too (they are
+    variables: read these only; without it every variable must be an array of numbers or of characters, since a cell or
+    a structure of a few bytes can claim any number of empty ones. Raises InputError, for MATLAB 7.3 files too (they are
     HDF5), and where a variable that was asked for is not there.
     """
     path = check_size(path, max_bytes)
@@ -188,7 +187,7 @@ _HEAD = 4096  # of an element, where its class, its shape and its name stand
 
 
 def _check_elements(path: Path, content: bytes, max_bytes: int, variables: list[str] | None) -> None:
-    """Refuse what would take more memory than it may: each element is inflated piece by piece, keeping its head only."""
+    """Refuse what would take more memory than it may: elements are inflated piece by piece, only heads are kept."""
     order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
     at, left = _MAT_HEADER, max_bytes
     while at + 8 <= len(content):

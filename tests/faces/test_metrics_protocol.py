@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_nme_in_3d_adds_depth() -> None:
     assert metrics.nme(predicted, target, dimensions=3) == pytest.approx(by_hand)
     with pytest.raises(ValueError, match="3"):
         metrics.nme(predicted[..., :2], target, dimensions=3)
-    level = metrics.level_depth(predicted + [0, 0, 7.5])
+    level = metrics.level_depth(predicted + np.array([0, 0, 7.5]))
     np.testing.assert_allclose(level, metrics.level_depth(predicted), atol=1e-9)
     np.testing.assert_array_equal(level[..., :2], predicted[..., :2])
 
@@ -167,7 +168,7 @@ def test_batches_do_not_matter(cuts: list[int], points: int) -> None:
     whole, split = FaceScores(99.0), FaceScores(99.0)
     whole.update(*everything)
     edges = [0, *sorted(cuts), 60]
-    for start, stop in zip(edges[:-1], edges[1:]):
+    for start, stop in pairwise(edges):
         split.update(*part(everything, slice(start, stop)))
     assert len(split) == 60
     expected, found = whole.compute(), split.compute()

@@ -37,7 +37,7 @@ def test_content_is_what_the_recipe_renders(made: Pack) -> None:
         sample, stored = render_sample(RECIPE, split, index), made.split(split)
         np.testing.assert_array_equal(stored.images[index], sample.image)
         for name, values in stored.labels.items():
-            np.testing.assert_array_equal(values[index], getattr(sample, name).astype(values.dtype))
+            np.testing.assert_array_equal(values[index], np.asarray(getattr(sample, name), values.dtype))
     assert not made.split("train").images.flags.writeable
 
 

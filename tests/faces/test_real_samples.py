@@ -12,10 +12,10 @@ import torch
 from mtlsearch.faces import geometry
 from mtlsearch.faces.augmentation import Augmentation, denormalize, draw, transform_labels
 from mtlsearch.faces.augmentation_cpu import transform_fused
-from mtlsearch.faces.datasets import FaceDataset, open_dataset
+from mtlsearch.faces.coefficient_mirror import mirror_of
+from mtlsearch.faces.datasets import FaceDataset, open_basis, open_dataset
 from mtlsearch.faces.datasets.fitted_mat import landmarks_of
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset
-from mtlsearch.faces.landmark_basis import load_landmark_basis, mirror_of
 from mtlsearch.faces.morphable_model import LandmarkBasis
 
 ROOT = os.environ.get("MTLSEARCH_DATA")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not ROOT, reason="MTLSEARCH_DATA is not set")
 
 @pytest.fixture(scope="module")
 def basis() -> LandmarkBasis:
-    return load_landmark_basis(Path(str(ROOT)) / "morphable-68")
+    return open_basis(Path(str(ROOT)) / "morphable-68")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from mtlsearch.faces.datasets.three_ddfa import ThreeDDFA
 from mtlsearch.faces.datasets.w300_lp import W300LP, W300LP3D
 from mtlsearch.faces.datasets.w300_lp_position_maps import W300LPPositionMaps
 from mtlsearch.faces.morphable_model import LandmarkBasis
+from mtlsearch.faces.published_models import load_3ddfa, load_landmark_model
 
 _CLASSES: tuple[type[FaceDataset], ...] = (
     ThreeDDFA,
@@ -38,10 +39,21 @@ def open_dataset(name: str, root: str | Path, basis: LandmarkBasis | None = None
     """A published data set as a sequence of `FaceSample`, read from the folder that holds it.
 
     root: where it does not exist, it is looked for under MTLSEARCH_DATA; basis: the morphable model of its parameters,
-    for the data sets whose landmarks come from them. Raises InputError when the folder holds no such data set; a damaged
-    sample raises it when it is read.
+    for the data sets whose landmarks come from them. Raises InputError when the folder holds no such data set; a
+    damaged sample raises it when it is read.
     """
     return dataset_class(name)(root, basis)
 
 
-__all__ = ["DATASETS", "DATA_VARIABLE", "FaceDataset", "FaceSample", "dataset_class", "open_dataset"]
+def open_basis(folder: str | Path) -> LandmarkBasis:
+    """The 68 rows of 3DDFA's morphable model, from the folder of these rows alone (u_base, …) or of the whole model.
+
+    Raises InputError, naming the file, for anything missing, misshapen or unsafe.
+    """
+    folder = Path(folder)
+    if any((folder / f"u_base{ending}").is_file() for ending in (".txt", ".npy")):
+        return load_landmark_model(folder).landmark_basis
+    return load_3ddfa(folder).landmark_basis
+
+
+__all__ = ["DATASETS", "DATA_VARIABLE", "FaceDataset", "FaceSample", "dataset_class", "open_basis", "open_dataset"]

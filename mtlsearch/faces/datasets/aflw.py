@@ -99,7 +99,7 @@ def _query(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         raise InputError(f"{path} is not AFLW's database ({error})") from error
     for row in rows[_FACES]:
         if not isinstance(row[0], int) or not isinstance(row[1], str) or not _are_numbers(row[2:]):
-            raise InputError(f"{path}: the row of face {row[0]!r} does not hold a path and seven finite numbers: {row[1:]}")
+            raise InputError(f"{path}: the row of face {row[0]!r} is not a path and seven finite numbers: {row[1:]}")
     for row in rows[_POINTS]:
         if not isinstance(row[0], int) or not _are_numbers(row[1:]):
             raise InputError(f"{path}: a point of face {row[0]!r} is not two finite numbers: {row[2:]}")

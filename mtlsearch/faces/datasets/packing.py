@@ -26,8 +26,8 @@ PACK_SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class CropSettings:
-    """image_size: side of the nominal crop in pixels; margin: side of the stored image over it (1 for data sets that are
-    published as crops), so that rotations and shifts bring no black corners in."""
+    """image_size: side of the nominal crop in pixels; margin: side of the stored image over it, so that rotations and
+    shifts bring no black corners in (data sets that are published as crops have none)."""
 
     image_size: int = 120
     margin: float = 1.25
@@ -194,4 +194,3 @@ def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, n
         labels["shape"], labels["expression"] = np.split(coefficients, [SHAPE_MODES])
         assert len(labels["expression"]) == EXPRESSION_MODES
     return labels
-

@@ -61,7 +61,9 @@ class ThreeDDFA(FaceDataset):
                 array = load_pickle(path)
                 if not isinstance(array, np.ndarray) or array.shape != (len(names), 62) or array.dtype.kind != "f":
                     found = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-                    raise InputError(f"{path} must hold ({len(names)}, 62) floats like the list of files, found {found}")
+                    raise InputError(
+                        f"{path} must hold ({len(names)}, 62) floats like the list of files, found {found}"
+                    )
                 parts.append(array.astype(np.float32))
         parameters = np.concatenate(parts) * std + mean
         parameters[:, [3, 7]] -= 1  # 1-based pixels, as in `fitted_mat`

@@ -55,7 +55,7 @@ class W300LPPositionMaps(FaceDataset):
         if position_map.ndim != 3 or position_map.shape[2] != 3 or position_map.dtype.kind != "f":
             raise InputError(f"{path} must be (H, W, 3) floats, found {position_map.shape} {position_map.dtype}")
         u, v = self._at
-        if not (0 <= min(u.min(), v.min()) and u.max() < position_map.shape[1] and v.max() < position_map.shape[0]):
+        if not (min(u.min(), v.min()) >= 0 and u.max() < position_map.shape[1] and v.max() < position_map.shape[0]):
             raise InputError(f"{self.root / LANDMARKS_FILE}: places outside the map of {position_map.shape[:2]}")
         landmarks = position_map[v, u].astype(np.float64)
         image = load_image(path.with_suffix(".jpg"))

@@ -10,14 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mtlsearch.faces.exporting import export_pack
+from mtlsearch.faces.exporting import export_pack, save_landmark_basis
 from mtlsearch.faces.geometry import euler_to_matrix
-from mtlsearch.faces.landmark_basis import save_landmark_basis
 from mtlsearch.faces.metrics import to_21_points
 from mtlsearch.faces.packs import Pack, ensure_pack
 from mtlsearch.faces.synthetic import SyntheticRecipe
 
-RECIPE = SyntheticRecipe(train=0, val=0, test=6, image_size=120, margin=1.0, seed=5)
+#: a camera so far away that the pose parameters give the landmarks exactly
+FAR = {"min_distance": 1e6, "max_distance": 1e6}
+RECIPE = SyntheticRecipe(train=0, val=0, test=6, image_size=120, margin=1.0, seed=5, **FAR)
 
 
 def rendered(folder: Path, recipe: SyntheticRecipe = RECIPE) -> Pack:
@@ -63,7 +64,6 @@ def three_ddfa(pack: Pack, folder: Path, *, zipped: bool = True) -> Path:
             (folder / "train_aug_120x120" / name).write_bytes(jpeg(image))
     basis = pack.basis
     assert basis is not None
-    (folder / "basis").mkdir()
     save_landmark_basis(basis, folder / "basis")
     return folder
 
@@ -106,7 +106,7 @@ def aflw(pack: Pack, folder: Path) -> Path:
 
 
 def aflw_3ddfa(pack: Pack, folder: Path) -> Path:
-    """Crops that are said to come from photographs three times as large, 40 pixels from their left and 60 from the top."""
+    """Crops said to come from photographs three times as large, 40 pixels from their left and 60 from their top."""
     split = pack.split("test")
     (folder / "AFLW_GT_crop").mkdir(parents=True)
     names = [f"image{i:05d}_{i}.jpg" for i in range(len(split))]

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets import DATASETS, FaceDataset, open_dataset
+from mtlsearch.faces.datasets import DATASETS, FaceDataset, open_basis, open_dataset
 from mtlsearch.faces.datasets.w300_lp import photograph
 from mtlsearch.faces.geometry import box_of_landmarks, transform_points
-from mtlsearch.faces.landmark_basis import load_landmark_basis
 from mtlsearch.faces.metrics import to_21_points
 from mtlsearch.faces.packs import Pack
 
@@ -43,7 +42,7 @@ def roots(faces: Pack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 @pytest.fixture
 def opened(roots: dict[str, Path]) -> Callable[[str], FaceDataset]:
     def open_it(name: str) -> FaceDataset:
-        basis = load_landmark_basis(roots[name] / "basis") if DATASETS[name].needs_basis else None
+        basis = open_basis(roots[name] / "basis") if DATASETS[name].needs_basis else None
         return open_dataset(name, roots[name], basis)
 
     return open_it
@@ -62,7 +61,7 @@ def test_samples_are_what_was_written(faces: Pack, opened: Callable[[str], FaceD
         assert sample.name == dataset.names[i]
         points = truth.labels["landmarks"][i].astype(float)
         if name == "aflw2000_reannotated":
-            points = points + [2, 0, 0]
+            points = points + np.array([2.0, 0, 0])
         expected = points if DATASETS[name].points == 68 else to_21_points(points[None])[0]
         dimensions = sample.landmarks.shape[1]
         seen = sample.landmarks[sample.visible], expected[sample.visible]
@@ -93,7 +92,9 @@ def test_photograph_pixels_of_a_published_crop(faces: Pack, opened: Callable[[st
     assert sample.original is not None
     points = to_21_points(faces.split("test").labels["landmarks"][:1, :, :2].astype(float))[0]
     photograph_pixels = transform_points(sample.landmarks, sample.original)
-    np.testing.assert_allclose(photograph_pixels[sample.visible], ((points + 1) * 3 + [40, 60])[sample.visible], atol=1e-3)
+    np.testing.assert_allclose(
+        photograph_pixels[sample.visible], ((points + 1) * 3 + [40, 60])[sample.visible], atol=1e-3
+    )
 
 
 def test_angles_beyond_90_are_kept(roots: dict[str, Path], tmp_path: Path) -> None:

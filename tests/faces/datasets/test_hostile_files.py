@@ -21,9 +21,8 @@ import scipy.io
 from PIL import Image
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.images import load_image
-from mtlsearch.faces.landmark_basis import load_landmark_basis
 from mtlsearch.faces.packs import Pack
 
 from . import builders
@@ -125,7 +124,7 @@ class _Runs:
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_pickle_of_3ddfa_cannot_run_code(faces: Pack, tmp_path: Path, protocol: int) -> None:
     root = builders.three_ddfa(faces, tmp_path / "3ddfa")
-    dataset = open_dataset("3ddfa", root, load_landmark_basis(root / "basis"))
+    dataset = open_dataset("3ddfa", root, open_basis(root / "basis"))
     evil = [np.zeros((4, 62), np.float32), _Runs(str(tmp_path / "ran"))]
     (root / "param_all_norm.pkl").write_bytes(pickle.dumps(evil, protocol))
     with pytest.raises(InputError, match="only NumPy arrays"):
@@ -135,7 +134,7 @@ def test_a_pickle_of_3ddfa_cannot_run_code(faces: Pack, tmp_path: Path, protocol
 
 def test_parameters_of_another_length_are_refused(faces: Pack, tmp_path: Path) -> None:
     root = builders.three_ddfa(faces, tmp_path / "3ddfa")
-    dataset = open_dataset("3ddfa", root, load_landmark_basis(root / "basis"))
+    dataset = open_dataset("3ddfa", root, open_basis(root / "basis"))
     (root / "param_all_norm.pkl").write_bytes(pickle.dumps(np.zeros((3, 62), np.float32)))
     with pytest.raises(InputError, match=r"\(4, 62\) floats like the list of files, found \(3, 62\)"):
         dataset[0]
@@ -149,9 +148,13 @@ def test_an_archive_with_a_bomb_or_a_hole(faces: Pack, tmp_path: Path) -> None:
             for _ in range(80):
                 member.write(bytes(1 << 20))
         archive.writestr(f"train_aug_120x120/{names[1]}", png(60_000, 60_000))
-    dataset = open_dataset("3ddfa", root, load_landmark_basis(root / "basis"))
+    dataset = open_dataset("3ddfa", root, open_basis(root / "basis"))
     with little_memory():
-        for index, words in ((0, "unpacks to 83,886,080 bytes"), (1, "60000×60000|3600000000 pixels"), (2, "has no member")):
+        for index, words in (
+            (0, "unpacks to 83,886,080 bytes"),
+            (1, "60000×60000|3600000000 pixels"),
+            (2, "has no member"),
+        ):
             with pytest.raises(InputError, match=words):
                 dataset[index]
 
@@ -161,7 +164,7 @@ def test_lists_cannot_lead_out_of_the_data_set(faces: Pack, tmp_path: Path, name
     root = builders.three_ddfa(faces, tmp_path / "3ddfa")
     (root / "train_aug_120x120.list.train").write_text(f"{name}\n")
     with pytest.raises(InputError, match="outside the data set"):
-        open_dataset("3ddfa", root, load_landmark_basis(root / "basis"))
+        open_dataset("3ddfa", root, open_basis(root / "basis"))
 
 
 def harm_database(root: Path, script: str) -> None:
@@ -239,7 +242,7 @@ def test_position_maps_of_other_shapes_are_refused(faces: Pack, tmp_path: Path) 
     path = root / f"{dataset.names[0]}.npy"
     for array in (np.zeros((64, 64, 3), np.float32), np.zeros((256, 256), np.float32), np.zeros((256, 256, 3), int)):
         np.save(path, array)
-        with pytest.raises(InputError, match="places outside|floats"):
+        with pytest.raises(InputError, match=r"places outside|floats"):
             dataset[0]
     path.unlink()
     with pytest.raises(InputError, match="cannot read"):

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
 from mtlsearch.faces.exporting import LAYOUTS
 from mtlsearch.faces.geometry import crop_from_landmarks, project, transform_points
-from mtlsearch.faces.landmark_basis import load_landmark_basis
 from mtlsearch.faces.packs import Pack, open_pack
 from mtlsearch.faces.synthetic import SyntheticRecipe
 
@@ -25,7 +24,7 @@ from . import builders
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    recipe = SyntheticRecipe(train=0, val=0, test=12, image_size=150, margin=1.5, seed=5)
+    recipe = SyntheticRecipe(train=0, val=0, test=12, image_size=150, margin=1.5, seed=5, **builders.FAR)
     return builders.rendered(tmp_path_factory.mktemp("rendered") / "pack", recipe)
 
 
@@ -37,7 +36,7 @@ def aflw2000(faces: Pack, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_was_exported_packs_to_the_same_targets(faces: Pack, tmp_path: Path, layout: str) -> None:
     root = builders.exported(faces, tmp_path / "exported", layout)
-    basis = load_landmark_basis(root / "basis")
+    basis = open_basis(root / "basis")
     for name in [layout, *(["300w_lp_3d"] if layout == "300w_lp" else [])]:
         made = pack_dataset(
             open_dataset(name, root, basis), tmp_path / name, CropSettings(225), SplitSettings(0.0), workers=1
