@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="folder in the layout of AFLW2000-3D (default: rendered faces)")
     parser.add_argument("--faces", type=int, default=256, help="faces to render")
-    parser.add_argument("--images", type=int, default=4096, help="images a pass, the faces over and over")
+    parser.add_argument("--images", type=int, default=8192, help="images a pass, the faces over and over")
     parser.add_argument("--image-size", type=int, default=120)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3, help="passes of each way, in turn; the best counts")
