@@ -38,7 +38,11 @@ IRIS_RADIUS = 0.059
 
 @dataclass
 class Look:
-    """One face's look, in the arrays of `renderer.shade` and `strokes.draw_strokes`; hair: the style, or −1."""
+    """One face's look.
+
+    base to gloss: see `renderer.shade`; hair and glasses: the style, or −1; locks: which of the style's, with their
+    colours (L, 3) and radius (L,) in model units; lens (4,): colour and opacity; frame (3,): the glasses' colour.
+    """
 
     base: Floats32
     layers: Floats32
@@ -48,13 +52,13 @@ class Look:
     light: Floats32
     key: Floats32
     gloss: Floats32
-    hair: int
-    locks: slice
     lock_colours: Floats32
     lock_radius: Floats32
-    glasses: int  # style, or −1
     lens: Floats32
     frame: Floats32
+    hair: int
+    locks: slice
+    glasses: int
 
 
 def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, opening: float, turn: Floats) -> Look:
@@ -152,12 +156,13 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
             lens = np.array([0.8, 0.85, 0.9, 0.10 * u[61]])
     frame = linear([0.10, 0.09, 0.09] if u[62] < 0.6 else muted_colour(u[63], 1.0, 0.2 + 0.5 * u[64]))
     oily = 0.05 + 0.22 * u[65] ** 2
-    arrays = (base, layers, colours, gains, eyes, light, key, (oily, 8 + 16 * u[66]))
-    typed = [np.array(array, np.float32) for array in arrays]
-    return Look(
-        *typed, style, locks, lock_colours.astype(np.float32), lock_radius.astype(np.float32), glasses,
-        lens.astype(np.float32), frame.astype(np.float32),
-    )  # fmt: skip
+    arrays = {
+        "base": base, "layers": layers, "colours": colours, "gain": gains, "eyes": eyes, "light": light, "key": key,
+        "gloss": (oily, 8 + 16 * u[66]), "lock_colours": lock_colours, "lock_radius": lock_radius, "lens": lens,
+        "frame": frame,
+    }  # fmt: skip
+    typed = {name: np.array(array, np.float32) for name, array in arrays.items()}
+    return Look(hair=style, locks=locks, glasses=glasses, **typed)
 
 
 def _draw_style(which: float, bald: float, masculine: bool, age: float) -> int:

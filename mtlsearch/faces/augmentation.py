@@ -209,7 +209,7 @@ def transform_labels(
     permutation of the K landmarks; parities: signs of mirrored coefficients by name, by default our own model's. A
     landmark outside the output or under the erased rectangle becomes invisible.
     """
-    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "shape", "expression"}
+    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "shape", "expression", "inverse_distance"}
     if unknown:
         raise InputError(f"cannot transform labels named {', '.join(sorted(unknown))}")
     out: Labels = {}
@@ -240,6 +240,8 @@ def transform_labels(
         if name in labels:
             signs = (parities[name] if parities is not None else own).to(device, labels[name].dtype)
             out[name] = torch.where(flipped[:, None], labels[name] * signs, labels[name])
+    if "inverse_distance" in labels:  # of the camera: no similarity of the image changes it
+        out["inverse_distance"] = labels["inverse_distance"]
     return out
 
 

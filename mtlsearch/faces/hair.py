@@ -156,7 +156,7 @@ def _locks(
 
 @dataclass(frozen=True)
 class Hair:
-    """All styles, ready to render: volumes (S, V, 3), and per style the locks' vertices (L, P) and offsets (L, P, 3)."""
+    """All styles, ready to render: volumes (S, V, 3); per style the locks' vertices (L, P), offsets (L, P, 3)."""
 
     volumes: Floats32
     vertices: tuple[npt.NDArray[np.int32], ...]

@@ -207,9 +207,7 @@ class MorphableModel:
         """(…, 40), (…, 10) -> (…, 68, 3) in model units."""
         basis = self.landmark_basis()
         return (
-            basis.mean
-            + np.tensordot(shape, basis.shape, (-1, 2))
-            + np.tensordot(expression, basis.expression, (-1, 2))
+            basis.mean + np.tensordot(shape, basis.shape, (-1, 2)) + np.tensordot(expression, basis.expression, (-1, 2))
         )
 
     def landmark_basis(self) -> LandmarkBasis:

@@ -90,12 +90,11 @@ def draw_strokes(image, depth, points, radius, taper, colours, shown, light, key
 
 @nb.njit(cache=True, nogil=True)
 def draw_lenses(image, depth, outlines, colour):  # type: ignore[no-untyped-def]
-    """Tinted panes: outlines (L, P, 3) pixels around a centre; colour (4,): r, g, b, opacity. No depth is written, but
-    panes of opacity above one half hide what is behind."""
+    """Tinted panes: outlines (L, P, 3) pixels; colour (4,): r, g, b, opacity, and above one half it hides."""
     height, width = image.shape[:2]
     for k in range(outlines.shape[0]):
         outline = outlines[k]
-        cx, cy, cz = outline[:, 0].mean(), outline[:, 1].mean(), outline[:, 2].mean()
+        cy, cz = outline[:, 1].mean(), outline[:, 2].mean()
         top, bottom = max(0, math.ceil(outline[:, 1].min())), min(height - 1, math.floor(outline[:, 1].max()))
         left, right = max(0, math.ceil(outline[:, 0].min())), min(width - 1, math.floor(outline[:, 0].max()))
         count = len(outline)

@@ -76,7 +76,7 @@ def _shapes(rng: np.random.Generator, count: int, size: int, largest: float, sof
     return out
 
 
-def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> tuple[Floats, Floats, Floats]:
+def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats32) -> tuple[Floats, Floats, Floats]:
     """A forearm, a palm and five fingers that come in from a side or from below: points (7, 8, 3), radii, colours."""
     q = rng.random(12)
     turn = np.pi * (0.15 + 0.7 * q[0]) if q[1] < 0.75 else np.pi * (1.0 if q[0] < 0.5 else 0.0) + 0.8 * (q[0] - 0.5)
@@ -105,7 +105,7 @@ def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> tu
     return np.stack(strokes), np.array(radii) * scale, skin * shades
 
 
-def draw_surroundings(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> Surroundings:
+def draw_surroundings(rng: np.random.Generator, size: int, scale: float, skin: Floats32) -> Surroundings:
     """Surroundings of a stored image of size×size pixels; scale: pixels per model unit."""
     u = rng.random(40).tolist()
     background = _draw_background(rng, size, u)
