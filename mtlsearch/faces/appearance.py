@@ -106,7 +106,13 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     layer("lips", u[26], 0.55 + 0.40 * u[27], lip, 1.8 if made_up else 1.3)
     layer("mouth", 0, 0.93, np.array([0.020, 0.006, 0.005]) + base * 0.02, 0.0)
     if u[28] < 0.9:
-        layer("teeth", 0, 0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0), linear([0.88, 0.85, 0.79]), 1.5)
+        layer(
+            "teeth",
+            min(opening / 0.30, 0.99),
+            0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0),
+            linear([0.88, 0.85, 0.79]),
+            1.5,
+        )
     layer("caruncle", 0, 0.8, base * [0.95, 0.45, 0.42], 1.0)
     white = len(layers)
     layer("white", 0, 1.0, linear([0.86, 0.82, 0.80]) * (0.62 + 0.25 * u[29] - 0.12 * u[2]), 0.0)
@@ -180,7 +186,7 @@ def _draw_light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
     elevation = np.clip(0.45 + 0.40 * n[1], -0.4, 1.25)
     direction = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
     share = 0.15 + 0.70 * u[0] ** 0.8  # of the key light
-    level = np.exp(0.22 * n[2]) * (0.92 if u[1] > 0.08 else 0.35)
+    level = np.exp(0.18 * n[2]) * (0.92 if u[1] > 0.08 else 0.35)
     warm, cool = 0.10 * n[3], 0.06 * n[4]
     tint = np.array([1 + warm, 1 + 0.02 * n[5], 1 - warm])
     fill = np.array([1 - cool, 1.0, 1 + cool])

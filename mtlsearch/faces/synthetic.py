@@ -214,8 +214,8 @@ def render_face(
     centre = (stored_size - 1) / 2
     # The box's centre goes to the image's centre. `project` with height 1 gave y down = −y up.
     x, y = scale * (box[0] + box[2]) / 2, scale * (box[1] + box[3]) / 2
-    translation = np.array([centre + shift[0] - x, centre + shift[1] + y, 0.0])
-    pose = pose_matrix(angles, np.array(scale), translation)
+    pose = turned * scale
+    pose[[3, 7]] = centre + shift[0] - x, centre + shift[1] + y
     landmarks = project(points, pose, stored_size, inverse_distance)
     coefficients = np.concatenate([shape, expression])
     image, visible = paint(pose, inverse_distance, angles, coefficients, points, landmarks, rng, stored_size)

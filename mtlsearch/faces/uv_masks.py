@@ -132,12 +132,13 @@ def _mouth(t: _Texels) -> dict[str, list[Floats]]:
     gap = np.minimum(t.level - surface.LOWER_LIP, surface.UPPER_LIP - t.level)
     corner = step(surface.MOUTH_WIDTH * 0.95 - t.ax, 0.008) * t.front
     mouth = step(gap - 0.001, 0.0007) * corner
-    between = np.abs(((t.ax + 0.0) / 0.043) % 1 - 0.5)  # gaps between the teeth
-    upper_row = step(t.level - (surface.MOUTH_Y - 0.001), 0.0012) * (
-        1 - 0.35 * np.exp(-(((between - 0.5) / 0.10) ** 2))
-    )
-    teeth = upper_row * mouth * step(0.20 - t.ax, 0.02)
-    return {"lips": lips, "mouth": [mouth], "teeth": [teeth]}
+    between = np.abs((t.ax / 0.043) % 1 - 0.5)
+    gaps = 1 - 0.35 * np.exp(-(((between - 0.5) / 0.10) ** 2))
+    teeth = []
+    for share in (0.55, 0.38, 0.22):  # of the open mouth, from the upper lip: the wider it is open, the less
+        edge = surface.UPPER_LIP - share * (surface.UPPER_LIP - surface.LOWER_LIP)
+        teeth.append(step(t.level - edge, 0.0009) * gaps * mouth * step(0.19 - t.ax, 0.02))
+    return {"lips": lips, "mouth": [mouth], "teeth": teeth}
 
 
 def _eyes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
@@ -201,7 +202,7 @@ def _hair_and_clothes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Fl
     for style in STYLES:
         ragged = 0.022 * np.clip(_cloud(rng, t.shape, ((14, 60), (30, 160))), -2, 2)
         soft = 0.030 if style.thickness < 0.05 else 0.018
-        caps.append(step(hair_depth(style, t.angle, t.y) + ragged - 0.012, soft))
+        caps.append(step(hair_depth(style, t.angle, t.y) + ragged + 0.004, soft))
         flow = _cloud(rng, t.shape, ((7, 150), (10, 260)))
         strands.append(caps[-1] * np.clip(0.30 + 0.38 * flow, 0, 1))
     shaved = step(hair_depth(STYLES[0], t.angle, t.y) - 0.02, 0.03)
