@@ -31,7 +31,7 @@ HAIR = linear(
     [[0.10, 0.085, 0.08], [0.17, 0.13, 0.11], [0.27, 0.19, 0.14], [0.40, 0.28, 0.19], [0.52, 0.31, 0.19],
      [0.72, 0.57, 0.38], [0.84, 0.74, 0.56]]
 )  # fmt: skip
-GREY_HAIR = linear([0.70, 0.69, 0.68])
+GREY_HAIR = linear([0.62, 0.61, 0.60])
 IRIS = linear([[0.20, 0.12, 0.07], [0.32, 0.20, 0.11], [0.38, 0.36, 0.22], [0.36, 0.48, 0.58], [0.42, 0.50, 0.50]])
 IRIS_RADIUS = 0.059
 
@@ -77,7 +77,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     dark_skin = u[2] > 0.55
     hair_colour = HAIR[int(u[3] ** 1.3 * (3 if dark_skin else len(HAIR)))] * (0.75 + 0.5 * u[4])
     if age > 0.72:
-        hair_colour = hair_colour + (GREY_HAIR - hair_colour) * min(1.0, u[5] * 4 * (age - 0.72) / 0.28)
+        hair_colour = hair_colour + (GREY_HAIR - hair_colour) * min(1.0, 1.8 * u[5] * (age - 0.72) / 0.28)
     layers: list[tuple[float, float, float]] = []
     colours: list[npt.ArrayLike] = []
 
@@ -124,8 +124,8 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     layer("folds", 0, 0.55, cloth * 0.45, 0.0)
     if style >= 0:
         chosen = (style + 0.5) / len(hair.STYLES)
-        layer("hair", chosen, 0.97, hair_colour * 0.75, 0.5)
-        layer("strands", chosen, 0.6, hair_colour * (1.25 + 0.4 * u[38]) + 0.003, 0.8)
+        layer("hair", chosen, 0.97, hair_colour * 0.75, 0.6)
+        layer("strands", chosen, 0.6, hair_colour * (1.25 + 0.4 * u[38]) + 0.006, 3.5)
 
     def gain(kind: str, choice: float, strength: float) -> tuple[float, float]:
         first, count = kinds[kind]

@@ -128,7 +128,7 @@ def paint(
         background, parts.mean, parts.modes, coefficients.astype(np.float32),
         styles.volumes[style] if style >= 0 else styles.volumes[0, :0],
         pose.reshape(3, 4), inverse_distance, parts.torso, parts.pivot, _draw_torso(rng, angles, head), parts.triangles,
-        parts.uv, looks.levels[level], looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes,
+        parts.uv, looks.levels[level], looks.layers_by_block(level, look.layers[:, 0].astype(np.int64)), look.base, look.layers, look.colours, look.gain, look.eyes,
         look.light, look.key, look.gloss, light.visible, light.weights(look.key[3:6].astype(np.float64) @ head),
         light.open, styles.vertices[style][look.locks], styles.offsets[style][look.locks],
     )  # fmt: skip

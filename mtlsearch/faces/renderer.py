@@ -127,14 +127,14 @@ def _ramp(x):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def shade(  # type: ignore[no-untyped-def]
-    image, owner, bary, triangles, points, normals, lit, open_, uv, planes, boxes, base, layers, colours, gain, eyes,
+    image, owner, bary, triangles, points, normals, lit, open_, uv, planes, blocks, base, layers, colours, gain, eyes,
     light, key, gloss,
 ):  # fmt: skip
     """Shade the pixels that `owner` covers. All but owner and triangles is float32.
 
     points (V, 3): the head in model units, normals (V, 3) in the viewer's; lit (V,): share of the key light that is not
-    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space; boxes
-    (P, 4): rows and columns outside which a plane is 0. base (3,): skin. layers (L, 3): plane, opacity, gloss; colours
+    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space; blocks
+    (h/8, w/8) uint32: the layers that are above 0 in 8×8 texels, a bit each. base (3,): skin. layers (L, 3): plane, opacity, gloss; colours
     (L, 3): the layers are mixed over the skin in order. gain (K, 2): plane, strength: first multiplicative detail
     around 0.5, then planes that darken. eyes: layer of the white, (x, y) of each pupil, radius, softness, colour r, g,
     b, catch-light x, y. light (3, 9): second-order irradiance of the surroundings; key (7,): the key light's colour,
@@ -148,9 +148,6 @@ def shade(  # type: ignore[no-untyped-def]
     h = one / math.sqrt(hx * hx + hy * hy + hz * hz)
     hx, hy, hz = hx * h, hy * h, hz * h
     wrap_r, wrap_g, wrap_b = key[6], key[6] * np.float32(0.45), key[6] * np.float32(0.3)
-    boxes_of = np.empty((n_layers, 4), np.int32)
-    for k in range(n_layers):
-        boxes_of[k] = boxes[int(layers[k, 0])]
     for y in range(owner.shape[0]):
         for x in range(owner.shape[1]):
             t = owner[y, x]
@@ -165,8 +162,9 @@ def shade(  # type: ignore[no-untyped-def]
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
             shine, glint, soft = one, np.float32(0), one
+            present = blocks[row >> 3, column >> 3]
             for k in range(n_layers):
-                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
+                if not (present >> k) & 1:
                     continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
                 if m <= 0:
@@ -277,7 +275,7 @@ def finish(image, tile, offset, sigma, tones, grey, out):  # type: ignore[no-unt
 
 @nb.njit(cache=True, nogil=True)
 def render_head(  # type: ignore[no-untyped-def]
-    image, mean, modes, coefficients, volume, pose, inverse_distance, torso, pivot, turn, triangles, uv, planes, boxes,
+    image, mean, modes, coefficients, volume, pose, inverse_distance, torso, pivot, turn, triangles, uv, planes, blocks,
     base, layers, colours, gain, eyes, light, key, gloss, shadows, shadow_weights, open_, lock_vertices, lock_offsets,
 ):  # fmt: skip
     """From coefficients to the shaded head over image (H, W, 3), which holds the background, in one call.
@@ -305,7 +303,7 @@ def render_head(  # type: ignore[no-untyped-def]
     lit = np.empty(len(points), np.float32)
     light_on_vertices(shadows, shadow_weights, lit)
     shade(
-        image, owner, bary, triangles, points, normals, lit, open_, uv, planes, boxes, base, layers, colours, gain,
+        image, owner, bary, triangles, points, normals, lit, open_, uv, planes, blocks, base, layers, colours, gain,
         eyes, light, key, gloss,
     )  # fmt: skip
     scale = math.sqrt(pose[0, 0] ** 2 + pose[0, 1] ** 2 + pose[0, 2] ** 2)

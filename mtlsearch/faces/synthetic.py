@@ -4,7 +4,7 @@ Sample i of a split depends on (seed, split, i) alone, so any number of threads 
 
 The camera is a perspective one. The pose parameters, which weak-perspective systems such as Kim 2023 regress, are its
 first-order approximation at the centroid of the landmarks (see `geometry.project`): landmarks decoded from the true
-parameters alone have an NME of 0.5 % on average, which is the least that such a system can reach here.
+parameters alone have an NME of 0.6 % on average, which is the least that such a system can reach here.
 
 The stored image carries a margin around its nominal crop, so that rotations and shifts of augmentation bring no black
 corners in: the nominal crop is the centre S×S of a square of ceil(S·margin) pixels.

@@ -20,16 +20,22 @@ from mtlsearch.faces.head_surface import bump, step
 
 Bytes = npt.NDArray[np.uint8]
 TEXELS = 3  # per cell of the mesh's grid
+BLOCK = 8  # texels a side of the blocks that say where a plane is empty; as in `renderer.shade`
 
 
 @dataclass(frozen=True)
 class MaskBank:
-    """levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the first and
-    last row and column whose bilinear samples can be above 0; kinds: name -> (first plane, variants)."""
+    """levels: (P, h, w) uint8 at full, half and quarter resolution; blocks: for each level (P, h/8, w/8), whether a block's
+    bilinear samples can be above 0; kinds: name -> (first plane, variants)."""
 
     levels: tuple[Bytes, ...]
-    boxes: tuple[npt.NDArray[np.int32], ...]
+    blocks: tuple[npt.NDArray[np.bool_], ...]
     kinds: dict[str, tuple[int, int]]
+
+    def layers_by_block(self, level: int, planes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint32]:
+        """For each block of texels, bit k says whether planes[k] is above 0 somewhere in it; at most 32 planes."""
+        bits = np.left_shift(np.uint32(1), np.arange(len(planes), dtype=np.uint32))
+        return np.asarray(np.tensordot(bits, self.blocks[level][planes], 1).astype(np.uint32))
 
 
 def _cloud(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[tuple[int, int], ...]) -> Floats:
@@ -213,11 +219,14 @@ def _hair_and_clothes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Fl
     return {"hair": caps, "strands": strands, "shaved": [shaved], "cloth": collars, "folds": [folds * collars[0]]}
 
 
-def _boxes(level: Bytes) -> npt.NDArray[np.int32]:
-    out = np.zeros((len(level), 4), np.int32)
-    for box, plane in zip(out, level):
-        rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
-        box[:] = (rows[0] - 1, rows[-1], columns[0] - 1, columns[-1]) if len(rows) else (1, 0, 1, 0)
+def _blocks(level: Bytes) -> npt.NDArray[np.bool_]:
+    height, width = (-(-n // BLOCK) for n in level.shape[1:])
+    out = np.zeros((len(level), height, width), np.bool_)
+    for row in range(height):
+        for column in range(width):
+            # One texel more: a bilinear sample reads its right and lower neighbours.
+            part = level[:, row * BLOCK : (row + 1) * BLOCK + 1, column * BLOCK : (column + 1) * BLOCK + 1]
+            out[:, row, column] = part.any((1, 2))
     return out
 
 
@@ -238,4 +247,4 @@ def mask_bank() -> MaskBank:
     for factor in (2, 4):
         size = (width // factor + 1, height // factor + 1)
         levels.append(np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in full]))
-    return MaskBank(tuple(levels), tuple(_boxes(level) for level in levels), kinds)
+    return MaskBank(tuple(levels), tuple(_blocks(level) for level in levels), kinds)
