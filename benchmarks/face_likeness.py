@@ -1,7 +1,7 @@
 """How well a network trained on photographs reads the synthetic faces: python benchmarks/face_likeness.py
 
-The network is MediaPipe's Face Mesh (Kartynnik et al., https://arxiv.org/abs/1907.06724), which has never seen a face of
-ours. Needs `pip install "mediapipe==0.10.14"`, best in an environment of its own: render first, then measure.
+The network is MediaPipe's Face Mesh (Kartynnik et al., https://arxiv.org/abs/1907.06724), which has never seen a face
+of ours. Needs `pip install "mediapipe==0.10.14"`, best in an environment of its own: render first, then measure.
 
     python benchmarks/face_likeness.py render faces.npz        # here
     python benchmarks/face_likeness.py measure faces.npz       # where mediapipe is; needs nothing of mtlsearch
@@ -18,7 +18,7 @@ FACE_MESH = {
     38: 158, 39: 133, 40: 153, 41: 144, 42: 362, 43: 385, 44: 387, 45: 263, 46: 373, 47: 380, 48: 61, 51: 0, 54: 291,
     57: 17, 62: 13, 66: 14,
 }  # fmt: skip
-"""Of the 68 landmarks, those that Face Mesh has too: brows, nose, eyes and mouth; the contours are defined differently."""
+"""Of the 68 landmarks, those that Face Mesh has too: brows, nose, eyes and mouth. Contours differ by definition."""
 BORDER = 64
 
 

@@ -123,14 +123,16 @@ def paint(
     # About one texel per pixel: a texel is 0.012 model units at full resolution.
     level = 0 if scale > 50 else (1 if scale > 25 else 2)
     background = around.background
+    blocks = looks.layers_by_block(level, look.layers[:, 0].astype(np.int64))
+    shadows = light.weights(look.key[3:6].astype(np.float64) @ head)
     strokes.paint_shapes(background, np.empty((size, size), np.bool_), around.behind)
     picture, depth, locks, lock_light = renderer.render_head(
         background, parts.mean, parts.modes, coefficients.astype(np.float32),
         styles.volumes[style] if style >= 0 else styles.volumes[0, :0],
         pose.reshape(3, 4), inverse_distance, parts.torso, parts.pivot, _draw_torso(rng, angles, head), parts.triangles,
-        parts.uv, looks.levels[level], looks.layers_by_block(level, look.layers[:, 0].astype(np.int64)), look.base, look.layers, look.colours, look.gain, look.eyes,
-        look.light, look.key, look.gloss, light.visible, light.weights(look.key[3:6].astype(np.float64) @ head),
-        light.open, styles.vertices[style][look.locks], styles.offsets[style][look.locks],
+        parts.uv, looks.levels[level], blocks, look.base, look.layers, look.colours, look.gain, look.eyes, look.light,
+        look.key, look.gloss, light.visible, shadows, light.open, styles.vertices[style][look.locks],
+        styles.offsets[style][look.locks],
     )  # fmt: skip
     visible = np.empty(len(landmarks), np.bool_)
     strokes.draw_over(

@@ -133,12 +133,12 @@ def shade(  # type: ignore[no-untyped-def]
     """Shade the pixels that `owner` covers. All but owner and triangles is float32.
 
     points (V, 3): the head in model units, normals (V, 3) in the viewer's; lit (V,): share of the key light that is not
-    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space; blocks
-    (h/8, w/8) uint32: the layers that are above 0 in 8×8 texels, a bit each. base (3,): skin. layers (L, 3): plane, opacity, gloss; colours
-    (L, 3): the layers are mixed over the skin in order. gain (K, 2): plane, strength: first multiplicative detail
-    around 0.5, then planes that darken. eyes: layer of the white, (x, y) of each pupil, radius, softness, colour r, g,
-    b, catch-light x, y. light (3, 9): second-order irradiance of the surroundings; key (7,): the key light's colour,
-    direction, softness of skin. gloss: strength, exponent.
+    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space;
+    blocks (h/8, w/8) uint32: the layers that are above 0 in 8×8 texels, a bit each. base (3,): skin. layers (L, 3):
+    plane, opacity, gloss; colours (L, 3): the layers are mixed over the skin in order. gain (K, 2): plane, strength:
+    first multiplicative detail around 0.5, then planes that darken. eyes: layer of the white, (x, y) of each pupil,
+    radius, softness, colour r, g, b, catch-light x, y. light (3, 9): second-order irradiance of the surroundings; key
+    (7,): the key light's colour, direction, softness of skin. gloss: strength, exponent.
     """
     rows, columns = planes.shape[1] - 1, planes.shape[2] - 1
     white, n_layers = int(eyes[0]), layers.shape[0]

@@ -25,8 +25,11 @@ BLOCK = 8  # texels a side of the blocks that say where a plane is empty; as in 
 
 @dataclass(frozen=True)
 class MaskBank:
-    """levels: (P, h, w) uint8 at full, half and quarter resolution; blocks: for each level (P, h/8, w/8), whether a block's
-    bilinear samples can be above 0; kinds: name -> (first plane, variants)."""
+    """The planes by resolution, and where the variants of each kind lie.
+
+    levels: (P, h, w) uint8 at full, half and quarter resolution; blocks: for each level (P, h/8, w/8), whether a
+    block's bilinear samples can be above 0; kinds: name -> (first plane, variants).
+    """
 
     levels: tuple[Bytes, ...]
     blocks: tuple[npt.NDArray[np.bool_], ...]

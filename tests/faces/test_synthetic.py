@@ -18,6 +18,7 @@ from mtlsearch.faces.light_visibility import light_visibility
 from mtlsearch.faces.metrics import nme
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, SHUT, morphable_model
 from mtlsearch.faces.synthetic import SyntheticRecipe, draw_angles, draw_expression, render_face, render_sample
+from mtlsearch.faces.uv_masks import mask_bank
 
 FLIP = list(FLIP_68)
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -292,6 +293,20 @@ def test_looks_are_spread_over_the_stated_range() -> None:
     keys = np.stack([look.key[3:6] for look in looks])
     np.testing.assert_allclose(np.linalg.norm(keys, axis=1), 1, atol=1e-5)
     assert (keys[:, 0] < -0.3).any() and (keys[:, 0] > 0.3).any() and (keys[:, 2] < 0).any()
+
+
+def test_blocks_say_where_a_layer_can_be_seen() -> None:
+    bank, rng = mask_bank(), np.random.default_rng(0)
+    planes = rng.choice(len(bank.levels[0]), 20, replace=False)
+    for level, stack in enumerate(bank.levels):
+        blocks = bank.layers_by_block(level, planes)
+        rows, columns = (rng.integers(0, n - 1, 4000) for n in stack.shape[1:])
+        for k, plane in enumerate(planes):
+            taps = [stack[plane][rows + i, columns + j] for i in (0, 1) for j in (0, 1)]
+            seen = (np.max(taps, axis=0) > 0) <= ((blocks[rows >> 3, columns >> 3] >> np.uint32(k)) & 1).astype(bool)
+            assert seen.all()
+        share = np.unpackbits(blocks.view(np.uint8)).mean() * 32 / 20
+        assert share < 0.7  # the point of it
 
 
 def test_shadows_fall_away_from_the_light() -> None:
