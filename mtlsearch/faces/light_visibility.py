@@ -51,10 +51,10 @@ def _sphere(count: int) -> Floats:
 def light_visibility() -> LightVisibility:
     """Computed once per process, in a fraction of a second."""
     mesh = head_mesh()
-    upright = mesh.vertices * [1, -1, 1]
-    normals = np.empty(mesh.vertices.shape)
-    renderer.vertex_normals(upright, mesh.triangles, normals)
-    lifted = mesh.vertices + 0.03 * normals
+    points = mesh.vertices.astype(np.float32)
+    normals = np.empty_like(points)
+    renderer.vertex_normals(mesh.vertices * [1, -1, 1], mesh.triangles, normals)
+    lifted = points + np.float32(0.03) * normals
     directions = _sphere(DIRECTIONS)
     visible = np.empty((DIRECTIONS, len(normals)), np.uint8)
     depth, owner = np.empty((_MAP, _MAP), np.float32), np.empty((_MAP, _MAP), np.int32)
@@ -67,7 +67,7 @@ def light_visibility() -> LightVisibility:
         pose[:, :3] = np.stack([right, np.cross(direction, right), direction]) * scale
         pose[:2, 3] = _MAP / 2 - pose[:2, :3] @ np.array([0, -0.9, 0])
         pixels = np.empty(mesh.vertices.shape)
-        renderer.to_pixels(mesh.vertices, pose, 0.0, _MAP, pixels)
+        renderer.to_pixels(points, pose, 0.0, _MAP, pixels)
         renderer.rasterise(pixels, mesh.triangles, depth, owner, bary)
         renderer.to_pixels(lifted, pose, 0.0, _MAP, pixels)
         column, row = np.clip(np.rint(pixels[:, 0]), 1, _MAP - 2), np.clip(np.rint(pixels[:, 1]), 1, _MAP - 2)

@@ -19,7 +19,8 @@ OFF = -1e30  # depth where nothing was drawn
 @nb.njit(cache=True, nogil=True)
 def deform(mean, modes, coefficients, out):  # type: ignore[no-untyped-def]
     """out (V·3,) = mean + Σ modes[k]·coefficients[k]; float32, summed in the order of the modes."""
-    out[:] = mean
+    for i in range(out.shape[0]):  # spelled out: an assignment of whole arrays compiles for seconds
+        out[i] = mean[i]
     for k in range(modes.shape[0]):
         c = coefficients[k]
         if c != 0:
@@ -239,9 +240,12 @@ def light_on_vertices(visible, weights, out):  # type: ignore[no-untyped-def]
 def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
     """Antialiasing: pixels beside a jump of the depth (more than `step` pixels) take a 3×3 tent average."""
     height, width = depth.shape
-    out[:] = image
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                out[y, x, c] = image[y, x, c]
+            if not (0 < y < height - 1 and 0 < x < width - 1):
+                continue
             z = depth[y, x]
             jump = max(abs(depth[y, x - 1] - z), abs(depth[y, x + 1] - z))
             jump = max(jump, max(abs(depth[y - 1, x] - z), abs(depth[y + 1, x] - z)))
@@ -313,7 +317,7 @@ def render_head(  # type: ignore[no-untyped-def]
     n_locks, n_points = lock_vertices.shape
     locks = np.empty((n_locks, n_points, 3))
     lock_light = np.empty(n_locks, np.float32)
-    at = np.empty((n_points, 3))
+    at = np.empty((n_points, 3), points.dtype)
     for k in range(n_locks):
         for p in range(n_points):
             for c in range(3):

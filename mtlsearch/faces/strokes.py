@@ -94,9 +94,16 @@ def draw_lenses(image, depth, outlines, colour):  # type: ignore[no-untyped-def]
     height, width = image.shape[:2]
     for k in range(outlines.shape[0]):
         outline = outlines[k]
-        cy, cz = outline[:, 1].mean(), outline[:, 2].mean()
-        top, bottom = max(0, math.ceil(outline[:, 1].min())), min(height - 1, math.floor(outline[:, 1].max()))
-        left, right = max(0, math.ceil(outline[:, 0].min())), min(width - 1, math.floor(outline[:, 0].max()))
+        low_x = low_y = 1e30
+        high_x = high_y = -1e30
+        cy = cz = 0.0
+        for i in range(len(outline)):
+            low_x, high_x = min(low_x, outline[i, 0]), max(high_x, outline[i, 0])
+            low_y, high_y = min(low_y, outline[i, 1]), max(high_y, outline[i, 1])
+            cy += outline[i, 1] / len(outline)
+            cz += outline[i, 2] / len(outline)
+        top, bottom = max(0, math.ceil(low_y)), min(height - 1, math.floor(high_y))
+        left, right = max(0, math.ceil(low_x)), min(width - 1, math.floor(high_x))
         count = len(outline)
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):
