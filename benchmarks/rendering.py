@@ -1,7 +1,8 @@
 """Rendering speed on one core, stage by stage: python benchmarks/rendering.py [--size 120] [--images 600]
 
-Times are CPU seconds of this process (time.process_time), so that other work on the machine does not count. A stage's
-share is what the image costs with it less what it costs without it, except for the last line of each kind.
+Times are CPU seconds of this process (time.process_time), so that other work on the machine counts little. The stages
+are timed in a second pass over the same images, on average over all of them: an effect that one image in two has
+counts by half.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def main() -> None:
         render_sample(recipe, "train", i)
 
     stored = recipe.stored_size
-    print(f"generator {synthetic.GENERATOR_VERSION}, {options.size}² crops stored as {stored}², every effect at its default")
+    print(
+        f"generator {synthetic.GENERATOR_VERSION}, {options.size}² crops stored as {stored}², effects at their defaults"
+    )
     print(f"{options.images / total:8.0f} images/s on one core ({1e3 * total / options.images:.2f} ms each)")
     for _, _, name in STAGES:
         print(f"{1e3 * seconds[name] / options.images:8.3f} ms  {name}")

@@ -31,14 +31,18 @@ HAIR = linear(
     [[0.10, 0.085, 0.08], [0.17, 0.13, 0.11], [0.27, 0.19, 0.14], [0.40, 0.28, 0.19], [0.52, 0.31, 0.19],
      [0.72, 0.57, 0.38], [0.84, 0.74, 0.56]]
 )  # fmt: skip
-GREY_HAIR = linear([0.70, 0.69, 0.68])
+GREY_HAIR = linear([0.62, 0.61, 0.60])
 IRIS = linear([[0.20, 0.12, 0.07], [0.32, 0.20, 0.11], [0.38, 0.36, 0.22], [0.36, 0.48, 0.58], [0.42, 0.50, 0.50]])
 IRIS_RADIUS = 0.059
 
 
 @dataclass
 class Look:
-    """One face's look, in the arrays of `renderer.shade` and `strokes.draw_strokes`; hair: the style, or −1."""
+    """One face's look.
+
+    base to gloss: see `renderer.shade`; hair and glasses: the style, or −1; locks: which of the style's, with their
+    colours (L, 3) and radius (L,) in model units; lens (4,): colour and opacity; frame (3,): the glasses' colour.
+    """
 
     base: Floats32
     layers: Floats32
@@ -48,13 +52,13 @@ class Look:
     light: Floats32
     key: Floats32
     gloss: Floats32
-    hair: int
-    locks: slice
     lock_colours: Floats32
     lock_radius: Floats32
-    glasses: int  # style, or −1
     lens: Floats32
     frame: Floats32
+    hair: int
+    locks: slice
+    glasses: int
 
 
 def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, opening: float, turn: Floats) -> Look:
@@ -73,7 +77,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     dark_skin = u[2] > 0.55
     hair_colour = HAIR[int(u[3] ** 1.3 * (3 if dark_skin else len(HAIR)))] * (0.75 + 0.5 * u[4])
     if age > 0.72:
-        hair_colour = hair_colour + (GREY_HAIR - hair_colour) * min(1.0, u[5] * 4 * (age - 0.72) / 0.28)
+        hair_colour = hair_colour + (GREY_HAIR - hair_colour) * min(1.0, 1.8 * u[5] * (age - 0.72) / 0.28)
     layers: list[tuple[float, float, float]] = []
     colours: list[npt.ArrayLike] = []
 
@@ -102,7 +106,13 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     layer("lips", u[26], 0.55 + 0.40 * u[27], lip, 1.8 if made_up else 1.3)
     layer("mouth", 0, 0.93, np.array([0.020, 0.006, 0.005]) + base * 0.02, 0.0)
     if u[28] < 0.9:
-        layer("teeth", 0, 0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0), linear([0.88, 0.85, 0.79]), 1.5)
+        layer(
+            "teeth",
+            min(opening / 0.30, 0.99),
+            0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0),
+            linear([0.88, 0.85, 0.79]),
+            1.5,
+        )
     layer("caruncle", 0, 0.8, base * [0.95, 0.45, 0.42], 1.0)
     white = len(layers)
     layer("white", 0, 1.0, linear([0.86, 0.82, 0.80]) * (0.62 + 0.25 * u[29] - 0.12 * u[2]), 0.0)
@@ -114,8 +124,8 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
     layer("folds", 0, 0.55, cloth * 0.45, 0.0)
     if style >= 0:
         chosen = (style + 0.5) / len(hair.STYLES)
-        layer("hair", chosen, 0.97, hair_colour * 0.75, 0.5)
-        layer("strands", chosen, 0.6, hair_colour * (1.25 + 0.4 * u[38]) + 0.003, 0.8)
+        layer("hair", chosen, 0.97, hair_colour * 0.75, 0.6)
+        layer("strands", chosen, 0.6, hair_colour * (1.25 + 0.4 * u[38]) + 0.006, 3.5)
 
     def gain(kind: str, choice: float, strength: float) -> tuple[float, float]:
         first, count = kinds[kind]
@@ -152,12 +162,13 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
             lens = np.array([0.8, 0.85, 0.9, 0.10 * u[61]])
     frame = linear([0.10, 0.09, 0.09] if u[62] < 0.6 else muted_colour(u[63], 1.0, 0.2 + 0.5 * u[64]))
     oily = 0.05 + 0.22 * u[65] ** 2
-    arrays = (base, layers, colours, gains, eyes, light, key, (oily, 8 + 16 * u[66]))
-    typed = [np.array(array, np.float32) for array in arrays]
-    return Look(
-        *typed, style, locks, lock_colours.astype(np.float32), lock_radius.astype(np.float32), glasses,
-        lens.astype(np.float32), frame.astype(np.float32),
-    )  # fmt: skip
+    arrays = {
+        "base": base, "layers": layers, "colours": colours, "gain": gains, "eyes": eyes, "light": light, "key": key,
+        "gloss": (oily, 8 + 16 * u[66]), "lock_colours": lock_colours, "lock_radius": lock_radius, "lens": lens,
+        "frame": frame,
+    }  # fmt: skip
+    typed = {name: np.array(array, np.float32) for name, array in arrays.items()}
+    return Look(hair=style, locks=locks, glasses=glasses, **typed)
 
 
 def _draw_style(which: float, bald: float, masculine: bool, age: float) -> int:
@@ -175,7 +186,7 @@ def _draw_light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
     elevation = np.clip(0.45 + 0.40 * n[1], -0.4, 1.25)
     direction = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
     share = 0.15 + 0.70 * u[0] ** 0.8  # of the key light
-    level = np.exp(0.22 * n[2]) * (0.92 if u[1] > 0.08 else 0.35)
+    level = np.exp(0.18 * n[2]) * (0.92 if u[1] > 0.08 else 0.35)
     warm, cool = 0.10 * n[3], 0.06 * n[4]
     tint = np.array([1 + warm, 1 + 0.02 * n[5], 1 - warm])
     fill = np.array([1 - cool, 1.0, 1 + cool])

@@ -44,8 +44,11 @@ _INDEX_FILE_LIMIT = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class DensePoints:
-    """texels (K, 2): column u and row v in a 256×256 position map, continuous; flip (K,): `points[flip]` puts the points
-    of a mirrored face back in order, an involution; landmarks (68,): which of them are the 68, or None in a user's."""
+    """Places in the position map.
+
+    texels (K, 2): column u and row v in a map of 256×256, continuous; flip (K,): `points[flip]` puts the points of a
+    mirrored face back in order, an involution; landmarks (68,): which of them are the 68, or None in a user's.
+    """
 
     texels: Floats
     flip: Ints
@@ -55,7 +58,7 @@ class DensePoints:
         return len(self.texels)
 
     def on_mesh(self, mesh: HeadMesh) -> tuple[Ints, Floats]:
-        """Three vertices (K, 3) and their weights (K, 3) for each point: `(vertices[at] * weights[..., None]).sum(1)`."""
+        """Three vertices (K, 3) and their weights (K, 3): points are `(vertices[at] * weights[..., None]).sum(1)`."""
         return mesh.at_grid(*to_grid(mesh, self.texels, MAP_SIZE).T)
 
     def from_map(self, position_map: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

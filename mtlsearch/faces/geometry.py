@@ -335,16 +335,16 @@ def pose_matrix(angles: Array, scale: Array, translation: Array) -> Array:
     return joined.reshape(*joined.shape[:-2], 12)
 
 
-def project(points: Array, pose: Array, height: int, inverse_distance: float = 0.0) -> Array:
+def project(points: Array, pose: Array, height: int, inverse_distance: Array | float = 0.0) -> Array:
     """Model points (…, K, 3) under poses (…, 12) -> (…, K, 3) pixels of an image of `height` rows: x, y down, z.
 
-    inverse_distance: 0 for weak perspective, [sR | t] itself. Else 1 / the camera's distance from the model's origin, in
-    model units, and a point at depth Z = (R·S)_z is enlarged about t by 1/(1 − Z·inverse_distance), in all three
-    coordinates: a perspective camera that looks at the origin. [sR | t] is its first-order approximation there.
+    inverse_distance (…): 0 for weak perspective, [sR | t] itself. Else 1 / the camera's distance from the model's
+    origin, in model units: a point at depth Z = (R·S)_z is enlarged about t by 1/(1 − Z·inverse_distance), in all three
+    coordinates. That is a perspective camera that looks at the origin; [sR | t] is its first-order approximation there.
     """
     matrix = pose.reshape(*pose.shape[:-1], 3, 4)
     moved = points @ matrix[..., :3].swapaxes(-1, -2)
-    if inverse_distance:
+    if not (isinstance(inverse_distance, int | float) and inverse_distance == 0):
         scale = _norm(_norm(matrix[..., 2, 0], matrix[..., 2, 1]), matrix[..., 2, 2])
         moved = moved / (1 - moved[..., 2:] * (inverse_distance / scale)[..., None, None])
     moved = moved + matrix[..., None, :, 3]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.faces.head_mesh import Floats, HeadMesh, head_mesh
-from mtlsearch.faces.head_surface import ear_offset
+from mtlsearch.faces.head_surface import ear_offset, step
 
 Floats32 = npt.NDArray[np.float32]
 LOCK_POINTS = 8
@@ -84,12 +84,13 @@ def hair_depth(style: HairStyle, angle: Floats, y: Floats) -> Floats:
 def _volume(style: HairStyle, mesh: HeadMesh) -> Floats:
     """(V, 3): how far a style's cap stands off the mean head."""
     x, y, z = mesh.vertices.T
-    depth = np.clip((hair_depth(style, mesh.angle, y) + 0.02) / 0.20, 0, 1)
-    rise = np.sqrt(depth) * (1.5 - 0.5 * depth)
+    inside = hair_depth(style, mesh.angle, y)
+    depth = np.clip((inside + 0.01) / 0.20, 0, 1)
+    rise, slow = np.sqrt(depth) * (1.5 - 0.5 * depth), step(inside - 0.16, 0.04)
     out = np.stack([x, 0.85 * np.clip(y - 0.25, 0, None), z + 0.10], -1)
     out /= np.linalg.norm(out, axis=-1, keepdims=True) + 1e-9
     hanging = np.clip((0.1 - y) / 0.6, 0, 1) * np.clip((y + 2.4) / 0.5, 0, 1)
-    off = out * (rise * (style.thickness + style.hanging * hanging))[:, None]
+    off = out * (rise * style.thickness + slow * style.hanging * hanging)[:, None]
     ear_x, ear_z = ear_offset(mesh.angle, y)  # hair over an ear lies flat on it
     off[:, 0] -= np.minimum(rise * 1.5, 1) * ear_x
     off[:, 2] -= np.minimum(rise * 1.5, 1) * ear_z
@@ -156,7 +157,7 @@ def _locks(
 
 @dataclass(frozen=True)
 class Hair:
-    """All styles, ready to render: volumes (S, V, 3), and per style the locks' vertices (L, P) and offsets (L, P, 3)."""
+    """All styles, ready to render: volumes (S, V, 3); per style the locks' vertices (L, P), offsets (L, P, 3)."""
 
     volumes: Floats32
     vertices: tuple[npt.NDArray[np.int32], ...]

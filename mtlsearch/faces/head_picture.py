@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.faces import renderer, strokes
-from mtlsearch.faces.appearance import Floats32, Look, draw_look
+from mtlsearch.faces.appearance import Floats32, draw_look
 from mtlsearch.faces.geometry import euler_to_matrix, project
 from mtlsearch.faces.hair import hair
 from mtlsearch.faces.head_mesh import Floats
@@ -79,20 +79,21 @@ def _glasses(wide: float, high: float, power: float, origin: Floats) -> tuple[Fl
     return wires, wires[:2, :-1]
 
 
-def _wear_glasses(look: Look, landmarks: Floats, mean: Floats) -> tuple[Floats, Floats]:
-    """Wires and panes on this face: as wide as its temples, at the height and depth of its nose."""
-    if look.glasses < 0:
-        return np.zeros((0, _WIRE_POINTS, 3)), np.zeros((0, _WIRE_POINTS - 1, 3))
-    wires, panes = scene().glasses[look.glasses]
+def _wear_glasses(style: int, landmarks: Floats, pose: Floats, inverse_distance: float, size: int) -> list[Floats]:
+    """Wires and panes on this face, in pixels: as wide as its temples, at the height and depth of its nose."""
+    if style < 0:
+        return [np.zeros((0, _WIRE_POINTS, 3)), np.zeros((0, _WIRE_POINTS - 1, 3))]
+    mean = morphable_model().landmark_basis().mean
     wide = (landmarks[16, 0] - landmarks[0, 0]) / (mean[16, 0] - mean[0, 0])
     shift = landmarks[28] - mean[28]
-    return wires * [wide, 1, 1] + shift, panes * [wide, 1, 1] + shift
+    worn = (part * [wide, 1, 1] + shift for part in scene().glasses[style])
+    return [project(part, pose, size, inverse_distance) for part in worn]
 
 
-def _draw_torso(rng: np.random.Generator, angles: Floats) -> Floats:
+def _draw_torso(rng: np.random.Generator, angles: Floats, head: Floats) -> Floats:
     """(3, 3): the torso's rotation in the head's coordinates. The shoulders follow the head part of the way."""
     own = angles * [0.12, 0.50, 0.15] + rng.standard_normal(3) * [3.0, 9.0, 3.0]
-    return np.asarray(euler_to_matrix(angles).T @ euler_to_matrix(own))
+    return np.asarray(head.T @ euler_to_matrix(own))
 
 
 def paint(
@@ -116,25 +117,27 @@ def paint(
     pupils = np.stack([points[[36, 39]].mean(0), points[[42, 45]].mean(0)])[:, :2]
     look = draw_look(rng, scale, pupils, points[62, 1] - points[66, 1], head)
     around = draw_surroundings(rng, size, scale, look.base)
-    wires, panes = _wear_glasses(look, points, morphable_model().landmark_basis().mean)
+    wires, panes = _wear_glasses(look.glasses, points, pose, inverse_distance, size)
     styles, style = hair(), look.hair
 
     # About one texel per pixel: a texel is 0.012 model units at full resolution.
     level = 0 if scale > 50 else (1 if scale > 25 else 2)
     background = around.background
+    blocks = looks.layers_by_block(level, look.layers[:, 0].astype(np.int64))
+    shadows = light.weights(look.key[3:6].astype(np.float64) @ head)
     strokes.paint_shapes(background, np.empty((size, size), np.bool_), around.behind)
     picture, depth, locks, lock_light = renderer.render_head(
         background, parts.mean, parts.modes, coefficients.astype(np.float32),
         styles.volumes[style] if style >= 0 else styles.volumes[0, :0],
-        pose.reshape(3, 4), inverse_distance, parts.torso, parts.pivot, _draw_torso(rng, angles), parts.triangles,
-        parts.uv, looks.levels[level], looks.boxes[level], look.base, look.layers, look.colours, look.gain, look.eyes,
-        look.light, look.key, look.gloss, light.visible, light.weights(look.key[3:6].astype(np.float64) @ head),
-        light.open, styles.vertices[style][look.locks], styles.offsets[style][look.locks],
+        pose.reshape(3, 4), inverse_distance, parts.torso, parts.pivot, _draw_torso(rng, angles, head), parts.triangles,
+        parts.uv, looks.levels[level], blocks, look.base, look.layers, look.colours, look.gain, look.eyes, look.light,
+        look.key, look.gloss, light.visible, shadows, light.open, styles.vertices[style][look.locks],
+        styles.offsets[style][look.locks],
     )  # fmt: skip
     visible = np.empty(len(landmarks), np.bool_)
     strokes.draw_over(
         picture, depth, look.light, look.key, locks, look.lock_radius * scale, look.lock_colours, lock_light,
-        project(panes, pose, size, inverse_distance), look.lens, project(wires, pose, size, inverse_distance),
+        panes, look.lens, wires,
         np.full(len(wires), 0.013 * scale, np.float32), np.tile(look.frame, (len(wires), 1)), around.before,
         around.fingers, around.finger_radius, around.finger_colours, landmarks, 0.06 * scale, visible,
     )  # fmt: skip

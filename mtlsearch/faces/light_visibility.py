@@ -52,33 +52,32 @@ def light_visibility() -> LightVisibility:
     """Computed once per process, in a fraction of a second."""
     mesh = head_mesh()
     points = mesh.vertices.astype(np.float32)
-    upright = points * np.float32([1, -1, 1])
     normals = np.empty_like(points)
-    renderer.vertex_normals(upright, mesh.triangles, normals)
-    lifted = mesh.vertices + 0.03 * normals
+    renderer.vertex_normals(mesh.vertices * [1, -1, 1], mesh.triangles, normals)
+    lifted = points + np.float32(0.03) * normals
     directions = _sphere(DIRECTIONS)
-    visible = np.empty((DIRECTIONS, len(points)), np.uint8)
+    visible = np.empty((DIRECTIONS, len(normals)), np.uint8)
     depth, owner = np.empty((_MAP, _MAP), np.float32), np.empty((_MAP, _MAP), np.int32)
     bary = np.empty((_MAP, _MAP, 2), np.float32)
-    scale = _MAP / 5.4
+    scale = _MAP / 5.4  # the head and its shoulders fill the map
     for d, direction in enumerate(directions):
-        right = np.cross([0.0, 1.0, 0.0] if abs(direction[1]) < 0.9 else [1.0, 0.0, 0.0], direction)
+        right = np.cross(np.eye(3)[int(abs(direction[1]) < 0.9)], direction)
         right /= np.linalg.norm(right)
         pose = np.zeros((3, 4))
         pose[:, :3] = np.stack([right, np.cross(direction, right), direction]) * scale
-        pose[:2, 3] = _MAP / 2 - pose[:2, :3] @ [0, -0.9, 0]
+        pose[:2, 3] = _MAP / 2 - pose[:2, :3] @ np.array([0, -0.9, 0])
         pixels = np.empty(mesh.vertices.shape)
-        renderer.to_pixels(mesh.vertices, pose, 0.0, _MAP, pixels)
+        renderer.to_pixels(points, pose, 0.0, _MAP, pixels)
         renderer.rasterise(pixels, mesh.triangles, depth, owner, bary)
         renderer.to_pixels(lifted, pose, 0.0, _MAP, pixels)
         column, row = np.clip(np.rint(pixels[:, 0]), 1, _MAP - 2), np.clip(np.rint(pixels[:, 1]), 1, _MAP - 2)
         column, row = column.astype(int), row.astype(int)
-        free = np.zeros(len(points))
+        free = np.zeros(len(normals))
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
                 free += depth[row + dy, column + dx] - pixels[:, 2] < 0.05 * scale
         visible[d] = free * (255 / 9)
-    facing = np.clip(directions @ normals.T.astype(np.float64), 0, None)
+    facing = np.clip(directions @ normals.T, 0, None)
     open_ = (facing * visible).sum(0) / 255 / (facing.sum(0) + 1e-6)
     open_ = cv2.GaussianBlur(open_.reshape(mesh.grid), (3, 3), 0).ravel()
     return LightVisibility(directions, visible, (0.30 + 0.70 * open_).astype(np.float32))

@@ -138,12 +138,13 @@ def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
     lower, upper = surface.lid_edges(x)
     fold = np.where(y > upper, np.exp(-((np.clip(y - upper, 0, None) / 0.065) ** 2)), opened)
     under = np.where(y < lower, np.exp(-((np.clip(lower - y, 0, None) / 0.075) ** 2)), 1 - opened)
+    inside = np.clip(1 - np.abs(mesh.level - surface.MOUTH_Y) / 0.0095, 0, 1) * between * corner
     upper_lip = bump(x, y, 0, -0.63, 0.17, 0.07) * (1 - parted) * between
     lower_lip = bump(x, y, 0, -0.75, 0.17, 0.09) * parted * between
     corners = bump(ax, y, surface.MOUTH_WIDTH, surface.MOUTH_Y, 0.13, 0.13)
     cheeks = bump(ax, y, 0.37, -0.25, 0.16, 0.15)
     fields: dict[str, tuple[Floats, Floats, Floats]] = {
-        "jaw_open": (zero, -0.075 * z * jaw, 0.075 * (y + 0.1) * jaw),
+        "jaw_open": (zero, -0.075 * z * jaw, 0.075 * (y + 0.1) * jaw - 0.035 * inside),
         "smile": (
             0.055 * side * corners,
             0.045 * corners + 0.020 * cheeks + 0.020 * upper_lip - 0.016 * lower_lip,
@@ -207,9 +208,7 @@ class MorphableModel:
         """(…, 40), (…, 10) -> (…, 68, 3) in model units."""
         basis = self.landmark_basis()
         return (
-            basis.mean
-            + np.tensordot(shape, basis.shape, (-1, 2))
-            + np.tensordot(expression, basis.expression, (-1, 2))
+            basis.mean + np.tensordot(shape, basis.shape, (-1, 2)) + np.tensordot(expression, basis.expression, (-1, 2))
         )
 
     def landmark_basis(self) -> LandmarkBasis:

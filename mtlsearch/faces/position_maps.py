@@ -31,12 +31,12 @@ def _axes(mesh: HeadMesh) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]
     (first_row, last_row), (first_column, last_column) = mesh.chart
     points = mesh.vertices.reshape(*mesh.grid, 3)
     middle, eyes = mesh.grid[1] // 2, int(np.searchsorted(mesh.level.reshape(mesh.grid)[:, 0], 0.0))
-    axes = []
+    axes: list[tuple[Floats, Floats]] = []
     for first, last, line in (
         (first_row, last_row, points[first_row : last_row + 1, middle]),
         (first_column, last_column, points[eyes, first_column : last_column + 1]),
     ):
-        index = np.arange(first, last + 1)
+        index = np.arange(first, last + 1, dtype=np.float64)
         length = np.r_[0, np.linalg.norm(np.diff(line, axis=0), axis=-1).cumsum()]
         axes.append((index, (index - first) / (last - first) / 2 + length / length[-1] / 2))
     (rows, v), (columns, u) = axes

@@ -2,8 +2,8 @@
 
     load_3ddfa(folder)          u_shp.npy, u_exp.npy, w_shp_sim.npy, w_exp_sim.npy, keypoints_sim.npy and, if there,
                                 param_whitening.pkl (3DDFA), or one bfm_noneck*.pkl (3DDFA-V2)
-    load_bfm(shape, expression) .mat: shapeMU, shapePC, shapeEV, tl (BFM 2009), or mu_shape, w, sigma, tri, keypoints and
-                                mu_exp, w_exp, sigma_exp (300W-LP's Model_Shape.mat and Model_Expression.mat)
+    load_bfm(shape, expression) .mat: shapeMU, shapePC, shapeEV, tl (BFM 2009), or mu_shape, w, tri, keypoints, and
+                                mu_exp, w_exp (300W-LP's Model_Shape.mat and Model_Expression.mat)
     load_landmark_model(folder) u_base, w_shp_base, w_exp_base, param_mean, param_std as .txt or .npy
 
 The models themselves are research-only or licensed, and none comes with the library. A flat array of 3·V numbers is
@@ -49,8 +49,8 @@ class MirrorFit:
 class PublishedModel:
     """S = mean + shape_modes·α + expression_modes·β over V vertices; y up, in the units of its files (micrometres).
 
-    mean (V, 3); shape_modes (V, 3, S), expression_modes (V, 3, E); landmark_vertices (68,), or None where a file does not
-    say; triangles (T, 3) or None; parameter_mean, parameter_std (12 + S + E): 3DDFA's whitening, p̂ = (p − mean)/std
+    mean (V, 3); shape_modes (V, 3, S), expression_modes (V, 3, E); landmark_vertices (68,), or None where a file does
+    not say; triangles (T, 3) or None; parameter_mean, parameter_std (12 + S + E): 3DDFA's whitening, p̂ = (p − mean)/std
     with p = 12 of pose (row-major 3×4 [sR | t]), α, β; or None.
     """
 

@@ -19,7 +19,8 @@ OFF = -1e30  # depth where nothing was drawn
 @nb.njit(cache=True, nogil=True)
 def deform(mean, modes, coefficients, out):  # type: ignore[no-untyped-def]
     """out (V·3,) = mean + Σ modes[k]·coefficients[k]; float32, summed in the order of the modes."""
-    out[:] = mean
+    for i in range(out.shape[0]):  # spelled out: an assignment of whole arrays compiles for seconds
+        out[i] = mean[i]
     for k in range(modes.shape[0]):
         c = coefficients[k]
         if c != 0:
@@ -127,18 +128,18 @@ def _ramp(x):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def shade(  # type: ignore[no-untyped-def]
-    image, owner, bary, triangles, points, normals, lit, open_, uv, planes, boxes, base, layers, colours, gain, eyes,
+    image, owner, bary, triangles, points, normals, lit, open_, uv, planes, blocks, base, layers, colours, gain, eyes,
     light, key, gloss,
 ):  # fmt: skip
     """Shade the pixels that `owner` covers. All but owner and triangles is float32.
 
     points (V, 3): the head in model units, normals (V, 3) in the viewer's; lit (V,): share of the key light that is not
-    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space; boxes
-    (P, 4): rows and columns outside which a plane is 0. base (3,): skin. layers (L, 3): plane, opacity, gloss; colours
-    (L, 3): the layers are mixed over the skin in order. gain (K, 2): plane, strength: first multiplicative detail
-    around 0.5, then planes that darken. eyes: layer of the white, (x, y) of each pupil, radius, softness, colour r, g,
-    b, catch-light x, y. light (3, 9): second-order irradiance of the surroundings; key (7,): the key light's colour,
-    direction, softness of skin. gloss: strength, exponent.
+    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space;
+    blocks (h/8, w/8) uint32: the layers that are above 0 in 8×8 texels, a bit each. base (3,): skin. layers (L, 3):
+    plane, opacity, gloss; colours (L, 3): the layers are mixed over the skin in order. gain (K, 2): plane, strength:
+    first multiplicative detail around 0.5, then planes that darken. eyes: layer of the white, (x, y) of each pupil,
+    radius, softness, colour r, g, b, catch-light x, y. light (3, 9): second-order irradiance of the surroundings; key
+    (7,): the key light's colour, direction, softness of skin. gloss: strength, exponent.
     """
     rows, columns = planes.shape[1] - 1, planes.shape[2] - 1
     white, n_layers = int(eyes[0]), layers.shape[0]
@@ -148,9 +149,6 @@ def shade(  # type: ignore[no-untyped-def]
     h = one / math.sqrt(hx * hx + hy * hy + hz * hz)
     hx, hy, hz = hx * h, hy * h, hz * h
     wrap_r, wrap_g, wrap_b = key[6], key[6] * np.float32(0.45), key[6] * np.float32(0.3)
-    boxes_of = np.empty((n_layers, 4), np.int32)
-    for k in range(n_layers):
-        boxes_of[k] = boxes[int(layers[k, 0])]
     for y in range(owner.shape[0]):
         for x in range(owner.shape[1]):
             t = owner[y, x]
@@ -165,8 +163,9 @@ def shade(  # type: ignore[no-untyped-def]
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
             shine, glint, soft = one, np.float32(0), one
+            present = blocks[row >> 3, column >> 3]
             for k in range(n_layers):
-                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
+                if not (present >> k) & 1:
                     continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
                 if m <= 0:
@@ -241,9 +240,12 @@ def light_on_vertices(visible, weights, out):  # type: ignore[no-untyped-def]
 def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
     """Antialiasing: pixels beside a jump of the depth (more than `step` pixels) take a 3×3 tent average."""
     height, width = depth.shape
-    out[:] = image
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                out[y, x, c] = image[y, x, c]
+            if not (0 < y < height - 1 and 0 < x < width - 1):
+                continue
             z = depth[y, x]
             jump = max(abs(depth[y, x - 1] - z), abs(depth[y, x + 1] - z))
             jump = max(jump, max(abs(depth[y - 1, x] - z), abs(depth[y + 1, x] - z)))
@@ -277,7 +279,7 @@ def finish(image, tile, offset, sigma, tones, grey, out):  # type: ignore[no-unt
 
 @nb.njit(cache=True, nogil=True)
 def render_head(  # type: ignore[no-untyped-def]
-    image, mean, modes, coefficients, volume, pose, inverse_distance, torso, pivot, turn, triangles, uv, planes, boxes,
+    image, mean, modes, coefficients, volume, pose, inverse_distance, torso, pivot, turn, triangles, uv, planes, blocks,
     base, layers, colours, gain, eyes, light, key, gloss, shadows, shadow_weights, open_, lock_vertices, lock_offsets,
 ):  # fmt: skip
     """From coefficients to the shaded head over image (H, W, 3), which holds the background, in one call.
@@ -305,7 +307,7 @@ def render_head(  # type: ignore[no-untyped-def]
     lit = np.empty(len(points), np.float32)
     light_on_vertices(shadows, shadow_weights, lit)
     shade(
-        image, owner, bary, triangles, points, normals, lit, open_, uv, planes, boxes, base, layers, colours, gain,
+        image, owner, bary, triangles, points, normals, lit, open_, uv, planes, blocks, base, layers, colours, gain,
         eyes, light, key, gloss,
     )  # fmt: skip
     scale = math.sqrt(pose[0, 0] ** 2 + pose[0, 1] ** 2 + pose[0, 2] ** 2)
@@ -315,7 +317,7 @@ def render_head(  # type: ignore[no-untyped-def]
     n_locks, n_points = lock_vertices.shape
     locks = np.empty((n_locks, n_points, 3))
     lock_light = np.empty(n_locks, np.float32)
-    at = np.empty((n_points, 3))
+    at = np.empty((n_points, 3), points.dtype)
     for k in range(n_locks):
         for p in range(n_points):
             for c in range(3):

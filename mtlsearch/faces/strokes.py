@@ -90,14 +90,20 @@ def draw_strokes(image, depth, points, radius, taper, colours, shown, light, key
 
 @nb.njit(cache=True, nogil=True)
 def draw_lenses(image, depth, outlines, colour):  # type: ignore[no-untyped-def]
-    """Tinted panes: outlines (L, P, 3) pixels around a centre; colour (4,): r, g, b, opacity. No depth is written, but
-    panes of opacity above one half hide what is behind."""
+    """Tinted panes: outlines (L, P, 3) pixels; colour (4,): r, g, b, opacity, and above one half it hides."""
     height, width = image.shape[:2]
     for k in range(outlines.shape[0]):
         outline = outlines[k]
-        cx, cy, cz = outline[:, 0].mean(), outline[:, 1].mean(), outline[:, 2].mean()
-        top, bottom = max(0, math.ceil(outline[:, 1].min())), min(height - 1, math.floor(outline[:, 1].max()))
-        left, right = max(0, math.ceil(outline[:, 0].min())), min(width - 1, math.floor(outline[:, 0].max()))
+        low_x = low_y = 1e30
+        high_x = high_y = -1e30
+        cy = cz = 0.0
+        for i in range(len(outline)):
+            low_x, high_x = min(low_x, outline[i, 0]), max(high_x, outline[i, 0])
+            low_y, high_y = min(low_y, outline[i, 1]), max(high_y, outline[i, 1])
+            cy += outline[i, 1] / len(outline)
+            cz += outline[i, 2] / len(outline)
+        top, bottom = max(0, math.ceil(low_y)), min(height - 1, math.floor(high_y))
+        left, right = max(0, math.ceil(low_x)), min(width - 1, math.floor(high_x))
         count = len(outline)
         for y in range(top, bottom + 1):
             for x in range(left, right + 1):

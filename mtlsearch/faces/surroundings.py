@@ -55,10 +55,11 @@ def _draw_background(rng: np.random.Generator, size: int, u: list[float]) -> Flo
         background *= np.float32(0.15)
     # Octaves of smooth noise, mostly of brightness, built up at 48×48 and enlarged once.
     rough = 0.22 * u[1] ** 2.5
-    for cells, share, tint in ((4, 0.8, 0.15), (9, 0.7, 0.08), (16, 0.5 * u[2], 0.05), (40, 0.5 * u[3] ** 3, 0.03)):
-        octave = rng.standard_normal((cells, cells, 4), dtype=np.float32)
+    for cells, share, tint in ((4, 0.8, 0.15), (9, 0.7, 0.08), (16, 0.5 * u[2], 0.0), (40, 0.5 * u[3] ** 3, 0.0)):
         background = _resized(background, cells)
-        background += np.float32(rough * share) * (octave[..., :1] + np.float32(tint) * octave[..., 1:])
+        background += np.float32(rough * share) * rng.standard_normal((cells, cells, 1), dtype=np.float32)
+        if tint:
+            background += np.float32(rough * share * tint) * rng.standard_normal((cells, cells, 3), dtype=np.float32)
     background = np.clip(background, 0, 1) ** np.float32(2.2)
     return np.clip(_resized(background, size), 0, 1)
 
@@ -76,7 +77,7 @@ def _shapes(rng: np.random.Generator, count: int, size: int, largest: float, sof
     return out
 
 
-def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> tuple[Floats, Floats, Floats]:
+def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats32) -> tuple[Floats, Floats, Floats]:
     """A forearm, a palm and five fingers that come in from a side or from below: points (7, 8, 3), radii, colours."""
     q = rng.random(12)
     turn = np.pi * (0.15 + 0.7 * q[0]) if q[1] < 0.75 else np.pi * (1.0 if q[0] < 0.5 else 0.0) + 0.8 * (q[0] - 0.5)
@@ -105,7 +106,7 @@ def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> tu
     return np.stack(strokes), np.array(radii) * scale, skin * shades
 
 
-def draw_surroundings(rng: np.random.Generator, size: int, scale: float, skin: Floats) -> Surroundings:
+def draw_surroundings(rng: np.random.Generator, size: int, scale: float, skin: Floats32) -> Surroundings:
     """Surroundings of a stored image of size×size pixels; scale: pixels per model unit."""
     u = rng.random(40).tolist()
     background = _draw_background(rng, size, u)

@@ -1,10 +1,13 @@
 """The synthetic face set: images with exact landmarks, angles, poses and model parameters, made from a recipe.
 
 Sample i of a split depends on (seed, split, i) alone, so any number of threads or processes renders the same bytes.
-The camera is a perspective one; pose parameters, which weak-perspective systems such as Kim 2023 regress, are its
-first-order approximation at the centroid of the landmarks (see `geometry.project`), so that landmarks decoded from the
-true parameters lie within about a percent of the face of the true landmarks. The stored image carries a margin around its nominal crop, so that rotations and shifts
-of augmentation bring no black corners in: the nominal crop is the centre S×S of a square of ceil(S·margin) pixels.
+
+The camera is a perspective one. The pose parameters, which weak-perspective systems such as Kim 2023 regress, are its
+first-order approximation at the centroid of the landmarks (see `geometry.project`): landmarks decoded from the true
+parameters alone have an NME of 0.6 % on average, which is the least that such a system can reach here.
+
+The stored image carries a margin around its nominal crop, so that rotations and shifts of augmentation bring no black
+corners in: the nominal crop is the centre S×S of a square of ceil(S·margin) pixels.
 """
 
 from __future__ import annotations
@@ -79,7 +82,8 @@ class SyntheticRecipe:
                 object.__setattr__(self, name, float(value))
         if self.min_distance > self.max_distance:
             raise InputError(
-                f"min_distance of a face recipe must be at most max_distance, got {self.min_distance} and {self.max_distance}"
+                f"min_distance of a face recipe must be at most max_distance, "
+                f"got {self.min_distance} and {self.max_distance}"
             )
         if self.generator_version != GENERATOR_VERSION:
             raise InputError(
@@ -139,14 +143,14 @@ class Sample:
     the origin at the centre of pixel (0, 0), z in the same scale towards the viewer; angles (3,) degrees: pitch, yaw,
     roll; pose (12,): row-major 3×4 [sR | t] from model units to y-up pixels (image y = H − 1 − y_up; t_z = 0);
     inverse_distance: of the camera, per model unit, see `geometry.project`, which takes the model's points to exactly
-    these landmarks; shape (40,), expression (10,): coefficients; visible (68,) bool: inside the image and hidden by nothing.
+    these landmarks; shape (40,), expression (10,): coefficients; visible (68,) bool: inside the image and not hidden.
     """
 
     image: Bytes
     landmarks: Floats
     angles: Floats
     pose: Floats
-    inverse_distance: float
+    inverse_distance: np.float64
     shape: Floats
     expression: Floats
     visible: npt.NDArray[np.bool_]
@@ -199,7 +203,7 @@ def render_face(
     jitter: float = 0.0,
     inverse_distance: float = 0.0,
 ) -> Sample:
-    """A face of given angles (3,) degrees, shape (40,), expression (10,) and camera; rng draws its crop and its looks."""
+    """A face of given angles (3,) degrees, shape (40,), expression (10,) and camera; rng draws its crop and looks."""
     points = morphable_model().landmarks(shape, expression)
     turned = pose_matrix(angles, np.array(1.0), np.zeros(3))
     box = box_of_landmarks(project(points, turned, 1, inverse_distance))
@@ -210,9 +214,9 @@ def render_face(
     centre = (stored_size - 1) / 2
     # The box's centre goes to the image's centre. `project` with height 1 gave y down = −y up.
     x, y = scale * (box[0] + box[2]) / 2, scale * (box[1] + box[3]) / 2
-    translation = np.array([centre + shift[0] - x, centre + shift[1] + y, 0.0])
-    pose = pose_matrix(angles, np.array(scale), translation)
+    pose = turned * scale
+    pose[[3, 7]] = centre + shift[0] - x, centre + shift[1] + y
     landmarks = project(points, pose, stored_size, inverse_distance)
     coefficients = np.concatenate([shape, expression])
     image, visible = paint(pose, inverse_distance, angles, coefficients, points, landmarks, rng, stored_size)
-    return Sample(image, landmarks, angles, pose, inverse_distance, shape, expression, visible)
+    return Sample(image, landmarks, angles, pose, np.float64(inverse_distance), shape, expression, visible)

@@ -20,16 +20,25 @@ from mtlsearch.faces.head_surface import bump, step
 
 Bytes = npt.NDArray[np.uint8]
 TEXELS = 3  # per cell of the mesh's grid
+BLOCK = 8  # texels a side of the blocks that say where a plane is empty; as in `renderer.shade`
 
 
 @dataclass(frozen=True)
 class MaskBank:
-    """levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the first and
-    last row and column whose bilinear samples can be above 0; kinds: name -> (first plane, variants)."""
+    """The planes by resolution, and where the variants of each kind lie.
+
+    levels: (P, h, w) uint8 at full, half and quarter resolution; blocks: for each level (P, h/8, w/8), whether a
+    block's bilinear samples can be above 0; kinds: name -> (first plane, variants).
+    """
 
     levels: tuple[Bytes, ...]
-    boxes: tuple[npt.NDArray[np.int32], ...]
+    blocks: tuple[npt.NDArray[np.bool_], ...]
     kinds: dict[str, tuple[int, int]]
+
+    def layers_by_block(self, level: int, planes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint32]:
+        """For each block of texels, bit k says whether planes[k] is above 0 somewhere in it; at most 32 planes."""
+        bits = np.left_shift(np.uint32(1), np.arange(len(planes), dtype=np.uint32))
+        return np.asarray(np.tensordot(bits, self.blocks[level][planes], 1).astype(np.uint32))
 
 
 def _cloud(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[tuple[int, int], ...]) -> Floats:
@@ -132,12 +141,13 @@ def _mouth(t: _Texels) -> dict[str, list[Floats]]:
     gap = np.minimum(t.level - surface.LOWER_LIP, surface.UPPER_LIP - t.level)
     corner = step(surface.MOUTH_WIDTH * 0.95 - t.ax, 0.008) * t.front
     mouth = step(gap - 0.001, 0.0007) * corner
-    between = np.abs(((t.ax + 0.0) / 0.043) % 1 - 0.5)  # gaps between the teeth
-    upper_row = step(t.level - (surface.MOUTH_Y - 0.001), 0.0012) * (
-        1 - 0.35 * np.exp(-(((between - 0.5) / 0.10) ** 2))
-    )
-    teeth = upper_row * mouth * step(0.20 - t.ax, 0.02)
-    return {"lips": lips, "mouth": [mouth], "teeth": [teeth]}
+    between = np.abs((t.ax / 0.043) % 1 - 0.5)
+    gaps = 1 - 0.35 * np.exp(-(((between - 0.5) / 0.10) ** 2))
+    teeth = []
+    for share in (0.55, 0.38, 0.22):  # of the open mouth, from the upper lip: the wider it is open, the less
+        edge = surface.UPPER_LIP - share * (surface.UPPER_LIP - surface.LOWER_LIP)
+        teeth.append(step(t.level - edge, 0.0009) * gaps * mouth * step(0.19 - t.ax, 0.02))
+    return {"lips": lips, "mouth": [mouth], "teeth": teeth}
 
 
 def _eyes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
@@ -201,7 +211,7 @@ def _hair_and_clothes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Fl
     for style in STYLES:
         ragged = 0.022 * np.clip(_cloud(rng, t.shape, ((14, 60), (30, 160))), -2, 2)
         soft = 0.030 if style.thickness < 0.05 else 0.018
-        caps.append(step(hair_depth(style, t.angle, t.y) + ragged - 0.012, soft))
+        caps.append(step(hair_depth(style, t.angle, t.y) + ragged + 0.004, soft))
         flow = _cloud(rng, t.shape, ((7, 150), (10, 260)))
         strands.append(caps[-1] * np.clip(0.30 + 0.38 * flow, 0, 1))
     shaved = step(hair_depth(STYLES[0], t.angle, t.y) - 0.02, 0.03)
@@ -212,11 +222,14 @@ def _hair_and_clothes(t: _Texels, rng: np.random.Generator) -> dict[str, list[Fl
     return {"hair": caps, "strands": strands, "shaved": [shaved], "cloth": collars, "folds": [folds * collars[0]]}
 
 
-def _boxes(level: Bytes) -> npt.NDArray[np.int32]:
-    out = np.zeros((len(level), 4), np.int32)
-    for box, plane in zip(out, level):
-        rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
-        box[:] = (rows[0] - 1, rows[-1], columns[0] - 1, columns[-1]) if len(rows) else (1, 0, 1, 0)
+def _blocks(level: Bytes) -> npt.NDArray[np.bool_]:
+    height, width = (-(-n // BLOCK) for n in level.shape[1:])
+    out = np.zeros((len(level), height, width), np.bool_)
+    for row in range(height):
+        for column in range(width):
+            # One texel more: a bilinear sample reads its right and lower neighbours.
+            part = level[:, row * BLOCK : (row + 1) * BLOCK + 1, column * BLOCK : (column + 1) * BLOCK + 1]
+            out[:, row, column] = part.any((1, 2))
     return out
 
 
@@ -237,4 +250,4 @@ def mask_bank() -> MaskBank:
     for factor in (2, 4):
         size = (width // factor + 1, height // factor + 1)
         levels.append(np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in full]))
-    return MaskBank(tuple(levels), tuple(_boxes(level) for level in levels), kinds)
+    return MaskBank(tuple(levels), tuple(_blocks(level) for level in levels), kinds)
