@@ -23,16 +23,17 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sampl
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.geometry import crop_from_box
 
-MAX_DATABASE_BYTES = 1 << 30
+MAX_DATABASE_BYTES = 256 << 20
+_MAX_ROWS = 1_000_000  # there are 26,000 faces; tables made to harm can join into any number
 _TABLES = ("Faces", "FaceImages", "FacePose", "FaceRect", "FeatureCoords")
 _FACES = """
     SELECT Faces.face_id, FaceImages.filepath, FacePose.roll, FacePose.pitch, FacePose.yaw,
            FaceRect.x, FaceRect.y, FaceRect.w, FaceRect.h
     FROM Faces JOIN FaceImages ON FaceImages.file_id = Faces.file_id AND FaceImages.db_id = Faces.db_id
          JOIN FacePose ON FacePose.face_id = Faces.face_id JOIN FaceRect ON FaceRect.face_id = Faces.face_id
-    ORDER BY Faces.face_id
+    LIMIT ?
 """
-_POINTS = "SELECT face_id, feature_id, x, y FROM FeatureCoords WHERE feature_id BETWEEN 1 AND 21"
+_POINTS = "SELECT face_id, feature_id, x, y FROM FeatureCoords WHERE feature_id BETWEEN 1 AND 21 LIMIT ?"
 
 
 class AFLW(FaceDataset):
@@ -49,7 +50,7 @@ class AFLW(FaceDataset):
         self._points: dict[int, np.ndarray] = {}
         for face, feature, x, y in rows[_POINTS]:
             self._points.setdefault(face, np.full((21, 2), np.nan))[feature - 1] = x, y
-        self._rows = [row for row in rows[_FACES] if row[0] in self._points]
+        self._rows = sorted(row for row in rows[_FACES] if row[0] in self._points)
         names = [str(row[0]) for row in self._rows]
         if len(set(names)) != len(names):
             raise InputError(f"{path} lists a face twice: the join of its tables is not one row a face")
@@ -84,7 +85,7 @@ def _query(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Both queries' rows, of a database that is opened read-only, trusted with nothing and checked for its tables."""
     try:
         if path.stat().st_size > MAX_DATABASE_BYTES:
-            raise InputError(f"{path} has more than {MAX_DATABASE_BYTES >> 30} GiB, which AFLW's database has not")
+            raise InputError(f"{path} has more than {MAX_DATABASE_BYTES >> 20} MB, which AFLW's database has not")
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             database.execute("PRAGMA trusted_schema = OFF")
             kinds = dict(database.execute("SELECT lower(name), type || substr(sql, 1, 12) FROM sqlite_master"))
@@ -92,11 +93,13 @@ def _query(path: Path) -> dict[str, list[tuple[Any, ...]]]:
                 # a view or a virtual table could compute for ever
                 if str(kinds.get(table.lower())).lower() != "tablecreate table":
                     raise InputError(f"{path} has no plain table {table}, as AFLW's database has")
-            rows = {query: database.execute(query).fetchall() for query in (_FACES, _POINTS)}
+            rows = {query: database.execute(query, (_MAX_ROWS,)).fetchall() for query in (_FACES, _POINTS)}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except sqlite3.Error as error:
         raise InputError(f"{path} is not AFLW's database ({error})") from error
+    if max(map(len, rows.values())) == _MAX_ROWS:
+        raise InputError(f"{path} gives {_MAX_ROWS:,} rows or more; AFLW has 26,000 faces of up to 21 points")
     for row in rows[_FACES]:
         if not isinstance(row[0], int) or not isinstance(row[1], str) or not _are_numbers(row[2:]):
             raise InputError(f"{path}: the row of face {row[0]!r} is not a path and seven finite numbers: {row[1:]}")

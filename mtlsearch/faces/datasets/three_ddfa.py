@@ -23,10 +23,11 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, fa
 from mtlsearch.faces.datasets.fitted_mat import landmarks_of
 from mtlsearch.faces.datasets.images import MAX_FILE_BYTES, load_image
 from mtlsearch.faces.geometry import matrix_to_euler, orthonormalize
-from mtlsearch.faces.safe_files import load_pickle
+from mtlsearch.faces.safe_files import check_size, load_pickle
 
 IMAGES = "train_aug_120x120"
 SIZE = 120
+_MAX_LIST_BYTES = 256 << 20
 _PARAMETERS = {"train": "param_all_norm.pkl", "val": "param_all_norm_val.pkl"}
 
 
@@ -81,8 +82,8 @@ class ThreeDDFA(FaceDataset):
             arrays = []
             for name in ("param_mean.txt", "param_std.txt"):
                 try:
-                    arrays.append(np.loadtxt(self.root / name))
-                except (OSError, ValueError) as error:
+                    arrays.append(np.loadtxt(check_size(self.root / name, 1 << 20)))
+                except ValueError as error:  # InputError is one
                     raise InputError(
                         f"cannot read {self.root / name} ({error}); the whitening is either in param_whitening.pkl or "
                         f"in param_mean.txt and param_std.txt"
@@ -138,8 +139,8 @@ class ThreeDDFA(FaceDataset):
 def read_list(path: Path) -> list[str]:
     """File names, one a line, none of which leads out of the data set."""
     try:
-        names = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        names = check_size(path, _MAX_LIST_BYTES).read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read the list of files {path} ({error})") from error
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

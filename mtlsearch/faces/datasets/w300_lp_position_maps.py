@@ -19,7 +19,7 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sampl
 from mtlsearch.faces.datasets.fitted_mat import read_fit
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.w300_lp import photograph
-from mtlsearch.faces.safe_files import load_npy
+from mtlsearch.faces.safe_files import check_size, load_npy
 
 LANDMARKS_FILE = "uv_kpt_ind.txt"
 _MAX_MAP_BYTES = 64 << 20
@@ -42,8 +42,8 @@ class W300LPPositionMaps(FaceDataset):
     def _at(self) -> npt.NDArray[np.int64]:
         path = self.root / LANDMARKS_FILE
         try:
-            at = np.loadtxt(path)
-        except (OSError, ValueError) as error:
+            at = np.loadtxt(check_size(path, 1 << 20))
+        except ValueError as error:  # InputError is one
             raise InputError(f"cannot read {path}, the landmarks' places in the maps: {error}") from error
         if at.shape != (2, 68) or not np.isfinite(at).all():
             raise InputError(f"{path} must hold 2 rows (column, row) of 68 numbers, found {at.shape}")

@@ -192,6 +192,12 @@ def test_a_database_that_computes_is_refused(faces: Pack, tmp_path: Path) -> Non
         ("UPDATE FeatureCoords SET x = NULL", "two finite numbers"),
         ("INSERT INTO FacePose SELECT * FROM FacePose", "lists a face twice"),
         ("DROP TABLE FacePose", "no plain table FacePose"),
+        (
+            "UPDATE FaceImages SET file_id = 'x'; UPDATE Faces SET file_id = 'x';"
+            "INSERT INTO FaceImages WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000) "
+            "SELECT i, 'flickr', 'x', '0/x.jpg', 0, 1, 1 FROM n",
+            "1,000,000 rows or more",
+        ),
         ("DELETE FROM FeatureCoords", "nothing of data set aflw"),
     ],
 )

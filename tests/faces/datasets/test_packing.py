@@ -14,7 +14,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
-from mtlsearch.faces.exporting import LAYOUTS
+from mtlsearch.faces.exporting import LAYOUTS, export_pack
 from mtlsearch.faces.geometry import crop_from_landmarks, project, transform_points
 from mtlsearch.faces.packs import Pack, open_pack
 from mtlsearch.faces.synthetic import SyntheticRecipe
@@ -61,6 +61,34 @@ def test_what_was_exported_packs_to_the_same_targets(faces: Pack, tmp_path: Path
             )
             seen = project(rebuilt, again["pose"].astype(float), made.stored_size)
             np.testing.assert_allclose(seen[..., :2], again["landmarks"][..., :2], atol=2e-3)
+
+
+def test_an_interrupted_export_goes_on(faces: Pack, tmp_path: Path) -> None:
+    whole = builders.exported(faces, tmp_path / "whole", "300w_lp_position_maps")
+    stop = 5
+
+    def interrupt(done: int, _: int) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            export_pack(faces, "test", tmp_path / "again", "300w_lp_position_maps", interrupt)
+        assert not (tmp_path / "again").exists()
+        stop += 4
+    first = next((tmp_path / "again.partial").rglob("*_000001_1_0.jpg"))
+    first.write_bytes(b"not written again")
+    export_pack(faces, "test", tmp_path / "again", "300w_lp_position_maps")
+    files = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert files == {path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*")}
+    changed = [f for f in files if f.suffix in (".jpg", ".npy") and
+               (whole / f).read_bytes() != (tmp_path / "again" / f).read_bytes()]  # fmt: skip
+    assert [path.name for path in changed] == [first.name]
+    # another split or layout begins anew
+    (tmp_path / "other.partial" / "Synthetic").mkdir(parents=True)
+    (tmp_path / "other.partial" / "plan.txt").write_text("another")
+    assert export_pack(faces, "test", tmp_path / "other", "aflw2000") == 12
+    assert not (tmp_path / "other" / "Synthetic").exists()
 
 
 def test_every_label_is_in_the_pixels_of_the_stored_image(aflw2000: Path, tmp_path: Path) -> None:
