@@ -7,6 +7,7 @@ releases the interpreter's lock, and the result does not depend on how many ther
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -137,6 +138,9 @@ def _tile() -> np.ndarray:
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="augment")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no threads of its parent
 
 
 def transform_fused(images: Tensor, draws: Draws, output_size: int) -> Tensor:

@@ -17,6 +17,9 @@ def describe(pack: Pack) -> list[str]:
         lines.append(f"synthetic faces, recipe {pack.recipe.digest()}, generator version {facts['generator_version']}")
     else:
         lines.append(f"data set {pack.source}: {facts['ground_truth']}")
+        total = sum(pack.counts.values())
+        if facts["published"] not in (None, total):
+            lines.append(f"{total:,} samples; the authors published {facts['published']:,}, so figures do not compare")
         if facts["pose_limit"] is not None:
             lines.append(f"images with an angle beyond ±{facts['pose_limit']:g}° do not count in its pose error")
     megabytes = sum(count * pack.stored_size**2 * 3 for count in pack.counts.values()) / 1e6

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from mtlsearch.errors import InputError
 from mtlsearch.training.problem import Progress
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CHUNK = 32  # samples a task: small enough for a smooth progress bar, large enough to hide its cost
 _SHOWN = 10  # bad samples that an error lists; the others are in a file
 

@@ -78,8 +78,10 @@ class FaceProblem:
             limit, count = self._pose_limit(split), self.size(split)
             left = count - int(within_pose_limit(pack.split(split).labels["angles"], limit).sum())
             why = "an angle unknown" if limit is None else f"an angle unknown or beyond ±{limit:g}°"
+            published = pack.manifest.get("published")
+            of = f" of {published:,}" if split == "test" and published not in (None, count) else ""
             note = f", {left:,} of them left out of the pose error for {why}" if left and split != "train" else ""
-            parts.append(f"{split} {pack.source} {count:,}{note} [pack {pack.digest}]")
+            parts.append(f"{split} {pack.source} {count:,}{of}{note} [pack {pack.digest}]")
         return f"packed faces ({'; '.join(parts)}; {self.image_size} px)"
 
     def size(self, split: str) -> int:

@@ -127,7 +127,7 @@ def test_poses_beyond_99_degrees_are_left_out_and_counted(base: Path, tmp_path: 
         scipy.io.savemat(root / f"{name}.mat", variables)
     pack_dataset(open_dataset("aflw2000", root), tmp_path / "pack", CropSettings(48), workers=1)
     made = problem(base, test=tmp_path / "pack")
-    assert "test aflw2000 90, 2 of them left out of the pose error for an angle unknown or beyond ±99°" in (
+    assert "test aflw2000 90 of 2,000, 2 of them left out of the pose error for an angle unknown or beyond ±99°" in (
         made.describe_data()
     )
     oracle = Oracle(made, "test", 0.0)

@@ -22,11 +22,12 @@ class AFLW2000(FaceDataset):
 
     name = "aflw2000"
     ground_truth = "68 points, pt3d_68 of the files; NME over √(w·h) of the landmarks' box"
+    published = 2000
     default_split = "test"
     pose_limit = 99.0
 
     def _list(self) -> list[str]:
-        return sorted(path.stem for path in self.root.glob("*.mat"))
+        return [stem for stem in self._stems(".jpg", ".mat") if "/" not in stem]  # not what lies in Code/
 
     def _read(self, index: int) -> FaceSample:
         path = self.root / f"{self.names[index]}.mat"
@@ -45,6 +46,7 @@ class AFLW2000Reannotated(FaceDataset):
 
     name = "aflw2000_reannotated"
     ground_truth = "68 points, annotated anew by Bulat & Tzimiropoulos; NME over √(w·h) of the landmarks' box"
+    published = 2000
     default_split = "test"
     pose_limit = 99.0
 

@@ -33,6 +33,7 @@ class AFLW3DDFA(FaceDataset):
 
     name = "aflw_3ddfa"
     ground_truth = "21 points, visible ones only; NME over √(w·h) of the box of 68 fitted points (3DDFA's benchmark)"
+    published = 21_080
     points = 21
     cropped = True
     default_split = "test"

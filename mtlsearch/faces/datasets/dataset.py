@@ -59,6 +59,8 @@ class FaceDataset(ABC):
     needs_basis: ClassVar[bool] = False
     cropped: ClassVar[bool] = False
     """the published images are crops: they are packed as they are, without a margin"""
+    published: ClassVar[int | None] = None
+    """samples that the authors published, where that is one known number"""
     default_split: ClassVar[str] = "train"
     pose_limit: ClassVar[float | None] = None
     """samples with any angle beyond it (degrees) do not count in the pose error, by this data set's protocol"""
@@ -96,6 +98,11 @@ class FaceDataset(ABC):
     def split(self, index: int) -> str:
         """The split that the authors put a sample into."""
         return self.default_split
+
+    def _stems(self, *endings: str) -> list[str]:
+        """Files with any of these endings below the root, without them: a sample that lacks one is not overlooked."""
+        found = {path.relative_to(self.root).with_suffix("") for end in endings for path in self.root.rglob(f"*{end}")}
+        return sorted(path.as_posix() for path in found)
 
     @abstractmethod
     def _list(self) -> list[str]:

@@ -141,6 +141,7 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         "ground_truth": dataset.ground_truth,
         "points": dataset.points,
         "pose_limit": dataset.pose_limit,
+        "published": dataset.published,
         "image_size": crop.image_size,
         "stored_size": crop.stored_size,
         "split": {"val_share": splits.val_share, "test_names_sha256": tested},

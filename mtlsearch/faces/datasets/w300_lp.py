@@ -23,11 +23,11 @@ class W300LP(FaceDataset):
     """300W-LP with the 2D landmarks of its files, whose jaw follows the visible outline."""
 
     name = "300w_lp"
+    published = 122_450
     ground_truth = "68 points in 2D, pt2d of the files; NME over √(w·h) of the landmarks' box"
 
     def _list(self) -> list[str]:
-        found = (path.relative_to(self.root).with_suffix("") for path in self.root.rglob("*.mat"))
-        return sorted(path.as_posix() for path in found if path.parts[0] not in _NOT_SAMPLES)
+        return [stem for stem in self._stems(".jpg", ".mat") if stem.split("/")[0] not in _NOT_SAMPLES]
 
     def group(self, index: int) -> str:
         return photograph(self.names[index])
@@ -50,6 +50,7 @@ class W300LP3D(FaceDataset):
     """
 
     name = "300w_lp_3d"
+    published = 122_450
     ground_truth = "68 points in 3D, from the files' parameters; NME over √(w·h) of the landmarks' box"
     needs_basis = True
 

@@ -33,7 +33,7 @@ class W300LPPositionMaps(FaceDataset):
     cropped = True
 
     def _list(self) -> list[str]:
-        return sorted(path.relative_to(self.root).with_suffix("").as_posix() for path in self.root.rglob("*.npy"))
+        return self._stems(".jpg", ".npy")
 
     def group(self, index: int) -> str:
         return photograph(self.names[index])
