@@ -110,7 +110,7 @@ def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, 
             "teeth",
             min(opening / 0.30, 0.99),
             0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0),
-            linear([0.88, 0.85, 0.79]),
+            1.25 * linear([0.97, 0.94, 0.87]),
             1.5,
         )
     layer("caruncle", 0, 0.8, base * [0.95, 0.45, 0.42], 1.0)

@@ -27,8 +27,8 @@ class HairStyle:
     line: (angle from the front in degrees, height) of the hairline; thickness of the cap; hanging: extra thickness
     below the ears; length: of the locks, from and to; sweep: columns that a lock drifts to the side per row, away from
     the middle; rising: share of the locks that are combed up, away from the hairline; fringe: how far locks may
-    reach past it; lift: how far tips stand off; curl:
-    how far locks wind about their way; width: of a lock; locks: their number.
+    reach past it; lift: how far tips stand off; curl: how far locks wind about their way; width: of a lock; locks:
+    their number.
     """
 
     line: tuple[tuple[float, float], ...]
@@ -97,6 +97,45 @@ def _volume(style: HairStyle, mesh: HeadMesh) -> Floats:
     return off
 
 
+def _at(field: Floats, row: float, column: float) -> Floats:
+    """A field (rows, columns, …) at a continuous place, bilinear."""
+    r, c = min(int(row), field.shape[0] - 2), min(int(column), field.shape[1] - 2)
+    up, along = row - r, column - c
+    below = field[r, c] * (1 - along) + field[r, c + 1] * along
+    return np.asarray(below * (1 - up) + (field[r + 1, c] * (1 - along) + field[r + 1, c + 1] * along) * up)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """How a lock makes its way over the grid: up (+1) or down (−1) the rows, with a drift in columns per row."""
+
+    depth: Floats  # (rows, columns), inside the hairline
+    spans: Floats  # (rows − 1, columns), length between rows
+    way: float
+    drift: float
+    side: float
+    reach: float  # depth that a lock may go down to, below 0
+
+    def advance(self, row: float, column: float, length: float) -> tuple[float, float]:
+        """The place that is `length` further along."""
+        rows, columns = self.depth.shape
+        left = length
+        while left > 1e-6 and 0 < row < rows - 1:
+            below = int(np.ceil(row)) - 1 if self.way < 0 else int(row)
+            span = self.spans[below, min(int(column), columns - 1)] + 1e-3
+            taken = min(left / span, 1.0)
+            column = min(max(column + self.drift * taken * (1.0 if row > 60 else 0.3), 0.0), columns - 1.0)
+            moved = min(max(row + self.way * taken, 0.0), rows - 1.0)
+            leaves = self.way < 0 and _at(self.depth, moved, column) < self.reach
+            if leaves and 0.5 < column < columns - 1.5:  # it follows the hairline instead
+                column += 0.7 * self.side
+                if _at(self.depth, moved, column) < self.reach - 0.03:
+                    moved = row
+            left -= max(taken * span, 0.2 * length)
+            row = moved
+        return row, column
+
+
 def _locks(
     style: HairStyle, mesh: HeadMesh, volume: Floats, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int32], Floats]:
@@ -104,54 +143,34 @@ def _locks(
     rows, columns = mesh.grid
     cap = (mesh.vertices + volume).reshape(rows, columns, 3)
     depth = hair_depth(style, mesh.angle, mesh.vertices[:, 1]).reshape(rows, columns)
-    # Roots by area, and twice as dense near the hairline, which is what the eye reads.
+    # Roots by area, and three times as dense near the hairline, which is what the eye reads.
     area = np.linalg.norm(np.gradient(cap, axis=0), axis=-1) * np.linalg.norm(np.gradient(cap, axis=1), axis=-1)
     likely = (area * (depth > 0.01) * (1 + 2.0 * np.exp(-((depth / 0.15) ** 2)))).ravel()
     roots = rng.choice(rows * columns, style.locks, p=likely / likely.sum())
     spans = np.linalg.norm(np.diff(cap, axis=0), axis=-1)
     index = np.empty((style.locks, LOCK_POINTS), np.int32)
     offset = np.empty((style.locks, LOCK_POINTS, 3))
-
-    def at(field: Floats, row: float, column: float) -> Floats:
-        r, c = min(int(row), rows - 2), min(int(column), columns - 2)
-        up, along = row - r, column - c
-        near = field[r, c] * (1 - along) + field[r, c + 1] * along
-        return np.asarray(near * (1 - up) + (field[r + 1, c] * (1 - along) + field[r + 1, c + 1] * along) * up)
-
     for k, root in enumerate(roots):
         row, column = (float(v) + rng.random() - 0.5 for v in divmod(int(root), columns))
         row, column = min(max(row, 1.0), rows - 1.0), min(max(column, 0.0), columns - 1.0)
-        side = np.sign(column - columns // 2)
+        side = 1.0 if column >= columns // 2 else -1.0
         drift = style.sweep * rng.uniform(0.5, 1.5) * side + 0.06 * rng.standard_normal()
         stride = rng.uniform(*style.length) / (LOCK_POINTS - 1)
         wave, phase = rng.uniform(0.6, 1.5), rng.uniform(0, 2 * np.pi, 3)
         bend = style.curl * np.sin(wave * np.arange(LOCK_POINTS)[:, None] + phase)
-        bend -= bend[0]
         way = 1.0 if rng.random() < style.rising else -1.0
-        reach = -style.fringe * rng.random() ** 2
+        walk = _Walk(depth, spans, way, drift, side, -style.fringe * rng.random() ** 2)
         rise = rng.uniform(0.15, 1.0) * style.lift
         outward = volume[root] / (np.linalg.norm(volume[root]) + 1e-9)
-        base = at(cap, row, column)
+        base = _at(cap, row, column)
         for p in range(LOCK_POINTS):
-            place = at(cap, row, column)
+            place = _at(cap, row, column)
             # Locks are stiff: they follow the head, but not every ledge of the face below the hairline.
-            base = place if p < 2 or at(depth, row, column) > -0.02 else base + (place - base) * 0.8
+            base = place if p < 2 or _at(depth, row, column) > -0.02 else base + (place - base) * 0.8
             r, c = round(row), round(column)
             index[k, p] = r * columns + c
-            offset[k, p] = base + bend[p] + outward * rise * (0.5 + 0.5 * p / LOCK_POINTS) - cap[r, c]
-            left = stride
-            while left > 1e-6 and 0 < row < rows - 1:
-                below = int(np.ceil(row)) - 1 if way < 0 else int(row)
-                span = spans[below, min(int(column), columns - 1)] + 1e-3
-                taken = min(left / span, 1.0)
-                column = min(max(column + drift * taken * (1.0 if row > 60 else 0.3), 0.0), columns - 1.0)
-                moved = min(max(row + way * taken, 0.0), rows - 1.0)
-                if way < 0 and at(depth, moved, column) < reach and 0.5 < column < columns - 1.5:
-                    column += 0.7 * (side if side else 1.0)  # along the hairline, where it would leave the hair
-                    if at(depth, moved, column) < reach - 0.03:
-                        moved = row
-                left -= max(taken * span, 0.2 * stride)
-                row = moved
+            offset[k, p] = base + bend[p] - bend[0] + outward * rise * (0.5 + 0.5 * p / LOCK_POINTS) - cap[r, c]
+            row, column = walk.advance(row, column, stride)
     return index, offset
 
 

@@ -80,8 +80,8 @@ def _smooth_max(a: Floats, b: Floats, soft: float) -> Floats:
     return soft * np.logaddexp(a / soft, b / soft)
 
 
-def _section_radius() -> tuple[Floats, Floats, Floats]:
-    """Heights, angles (degrees) and the distance from the axis on their grid, rounded off between the sections."""
+def _section_radius() -> Floats:
+    """Distance from the axis by height (from JAW_TIP, every 0.01) and angle (every degree), rounded off."""
     heights, angles = np.arange(JAW_TIP, 0.4201, 0.01), np.arange(0, 181.0)
     rows = []
     for y in sorted(_SECTIONS):
@@ -89,16 +89,16 @@ def _section_radius() -> tuple[Floats, Floats, Floats]:
         at, r = np.degrees(np.arctan2(x, z)), np.hypot(x, z)
         rows.append(np.interp(angles, at, r))
     radius = PchipInterpolator(sorted(_SECTIONS), np.array(rows))(heights)
-    return heights, angles, gaussian_filter(radius, (4, 5), mode=("nearest", "mirror"))
+    return np.asarray(gaussian_filter(radius, (4, 5), mode=("nearest", "mirror")))
 
 
-_HEIGHTS, _ANGLES, _RADII = _section_radius()
+_RADII = _section_radius()
 
 
 def _bare(angle: Floats, y: Floats) -> tuple[Floats, Floats]:
     """x and z of the head without features, (rows, columns)."""
     closing = np.sqrt(1 - np.clip((y - CROWN_BASE) / CROWN_HEIGHT, 0, 1) ** 2)
-    rows, columns = (y - _HEIGHTS[0]) / 0.01, np.abs(np.degrees(angle))
+    rows, columns = (y - JAW_TIP) / 0.01, np.abs(np.degrees(angle))
     radius = map_coordinates(_RADII, [rows, columns], order=1, mode="nearest")
     centre = -0.06 * np.clip((y - CROWN_BASE) / CROWN_HEIGHT, 0, 1)
     return radius * closing * np.sin(angle), radius * closing * np.cos(angle) + centre

@@ -56,7 +56,6 @@ class _Texels:
 
     x: Floats
     y: Floats
-    z: Floats
     angle: Floats
     level: Floats
     ax: Floats
@@ -72,10 +71,10 @@ def _texels() -> _Texels:
         np.arange((columns - 1) * TEXELS + 1, dtype=np.float32) / TEXELS,
         indexing="ij",
     )
-    fields = np.concatenate([mesh.vertices, mesh.angle[:, None], mesh.level[:, None]], -1).astype(np.float32)
+    fields = np.concatenate([mesh.vertices[:, :2], mesh.angle[:, None], mesh.level[:, None]], -1).astype(np.float32)
     maps = [cv2.remap(f.reshape(rows, columns), u, v, cv2.INTER_LINEAR).astype(np.float64) for f in fields.T.copy()]
-    x, y, z, angle, level = maps
-    return _Texels(x, y, z, angle, level, np.abs(x), step(np.cos(angle) - 0.15, 0.05), x.shape)
+    x, y, angle, level = maps
+    return _Texels(x, y, angle, level, np.abs(x), step(np.cos(angle) - 0.15, 0.05), x.shape)
 
 
 def _skin(t: _Texels, rng: np.random.Generator) -> dict[str, list[Floats]]:
