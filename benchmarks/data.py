@@ -21,9 +21,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
+# isort: off
+from mtlsearch import _command  # noqa: F401 - before torch: it sets how OpenMP waits, here as in the commands
+import torch
+
+# isort: on
 import cv2
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mtlsearch.faces.augmentation import (
