@@ -126,9 +126,8 @@ class _Walk:
             taken = min(left / span, 1.0)
             column = min(max(column + self.drift * taken * (1.0 if row > 60 else 0.3), 0.0), columns - 1.0)
             moved = min(max(row + self.way * taken, 0.0), rows - 1.0)
-            leaves = self.way < 0 and _at(self.depth, moved, column) < self.reach
-            if leaves and 0.5 < column < columns - 1.5:  # it follows the hairline instead
-                column += 0.7 * self.side
+            if self.way < 0 and _at(self.depth, moved, column) < self.reach:  # it follows the hairline instead
+                column = min(max(column + 0.7 * self.side, 0.0), columns - 1.0)
                 if _at(self.depth, moved, column) < self.reach - 0.03:
                     moved = row
             left -= max(taken * span, 0.2 * length)

@@ -91,7 +91,7 @@ def _hand(rng: np.random.Generator, size: int, scale: float, skin: Floats32) -> 
         return np.concatenate([path, np.zeros((8, 1))], -1)
 
     strokes = [line(palm - along * 1.6 * scale, along, 1.3, 0), line(palm - along * 0.30 * scale, along, 0.45, 0)]
-    radii = [0.24, 0.31]
+    radii = [0.22, 0.27]
     closed = 0.55 + 0.45 * q[5]
     for i, reach in enumerate((0.62, 0.74, 0.70, 0.55)):
         aside = (i - 1.5) * (0.165 + 0.03 * q[6])
