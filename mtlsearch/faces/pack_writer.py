@@ -117,6 +117,7 @@ def write_pack(
     (scratch / "plan.json").unlink()
     (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     scratch.rename(folder)
+    _bad_list(folder).unlink(missing_ok=True)
 
 
 def file_facts(path: Path) -> dict[str, Any]:
@@ -161,8 +162,12 @@ def _begin(scratch: Path, plan: PackPlan) -> None:
     path.write_text(json.dumps(plan.describe()), encoding="utf-8")
 
 
+def _bad_list(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.bad.txt")
+
+
 def _list_bad(folder: Path, messages: list[str], count: int) -> str:
-    report = folder.with_name(f"{folder.name}.bad.txt")
+    report = _bad_list(folder)
     report.write_text("\n".join(messages) + "\n", encoding="utf-8")
     shown = [f"  {message}" for message in messages[:_SHOWN]]
     if len(messages) > _SHOWN:

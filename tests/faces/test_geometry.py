@@ -189,6 +189,7 @@ def test_boxes_and_crops() -> None:
 
 
 @given(*[st.floats(-500, 500)] * 2, *[st.floats(1, 500)] * 2)
+@settings(deadline=None)
 def test_the_crop_of_a_detectors_box(left: float, top: float, width: float, height: float) -> None:
     crop = g.crop_from_box(np.array([left, top, left + width, top + height]))
     size = (width + height) / 2

@@ -78,6 +78,7 @@ def test_the_two_layouts_mirror_alike() -> None:
 
 
 @given(errors, st.floats(0.1, 20))
+@settings(deadline=None)
 def test_the_area_is_the_integral_of_the_curve(nme: np.ndarray, threshold: float) -> None:
     steps = np.linspace(0, threshold, 4001)
     curve = metrics.cumulative_errors(nme, steps)
@@ -99,6 +100,7 @@ def test_the_curve_by_hand() -> None:
 
 
 @given(hnp.arrays(np.float64, st.integers(3, 200), elements=st.floats(-120, 120)), st.integers(0, 100))
+@settings(deadline=None)
 def test_the_balanced_subset(yaw: np.ndarray, seed: int) -> None:
     chosen = metrics.balanced_subset(yaw, seed)
     assert len(set(chosen.tolist())) == len(chosen) and (np.diff(chosen) > 0).all()
@@ -116,6 +118,7 @@ def test_the_balanced_subset_depends_on_its_seed() -> None:
 
 
 @given(angles, angles)
+@settings(deadline=None)
 def test_geodesic_error_is_the_angle_between_the_matrices(one: np.ndarray, other: np.ndarray) -> None:
     product = np.swapaxes(euler_to_matrix(one), -1, -2) @ euler_to_matrix(other)
     cosine = np.clip((np.trace(product, axis1=-2, axis2=-1) - 1) / 2, -1, 1)

@@ -22,6 +22,7 @@ from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 
 PACK_SPLITS = ("train", "val", "test")
+_TRIED = 100  # samples until the fault must be a missing file of the whole data set
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,12 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
 
 def _first_readable(dataset: FaceDataset) -> FaceSample:
     reason: InputError | None = None
-    for index in range(len(dataset)):
+    for index in range(min(_TRIED, len(dataset))):
         try:
             return dataset[index]
         except InputError as error:
             reason = reason or error
-    raise InputError(f"no sample of {dataset} can be used, the first because: {reason}")
+    raise InputError(f"none of the first {index + 1} samples of {dataset} can be used, the first because: {reason}")
 
 
 def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, npt.NDArray[Any]]:

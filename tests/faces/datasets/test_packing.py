@@ -160,6 +160,7 @@ def test_bad_samples_are_listed_and_skipped_only_when_asked(aflw2000: Path, tmp_
     assert (tmp_path / "pack.bad.txt").read_text().count("\n") == 4
     assert not (tmp_path / "pack").exists()
     made = pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+    assert not (tmp_path / "pack.bad.txt").exists()
     assert made.counts == {"test": 8} and len(made.manifest["skipped"]) == 4
     kept = [i for i in range(12) if i not in (1, 4, 6, 8)]
     np.testing.assert_array_equal(made.split("test").images, good.split("test").images[kept])
@@ -193,7 +194,7 @@ def test_a_pack_of_other_settings_is_not_taken_for_this_one(aflw2000: Path, tmp_
 def test_nothing_readable_is_said_before_anything_is_written(aflw2000: Path, tmp_path: Path) -> None:
     for path in aflw2000.glob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"no sample of .* can be used"):
+    with pytest.raises(InputError, match=r"none of the first 12 samples of .* can be used"):
         pack_dataset(open_dataset("aflw2000", aflw2000), tmp_path / "pack", skip_bad=True)
     assert not list(tmp_path.glob("pack*"))
 
