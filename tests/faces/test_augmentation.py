@@ -22,6 +22,7 @@ from mtlsearch.faces.augmentation import (
     transform_reference,
 )  # fmt: skip
 from mtlsearch.faces.augmentation_cpu import transform_fused
+from mtlsearch.faces.dense_points import dense_points
 from mtlsearch.faces.metrics import to_21_points
 from mtlsearch.faces.morphable_model import morphable_model
 from mtlsearch.faces.synthetic import LABELS, SyntheticRecipe, render_sample
@@ -174,18 +175,35 @@ MOVES = {
 }
 
 
+def dense_landmarks(labels: dict[str, torch.Tensor], count: int) -> torch.Tensor:
+    """(count, 520, 3): the dense points of the first faces, where the camera shows them."""
+    model = morphable_model()
+    corners, weights = dense_points().on_mesh(model.mesh)
+    shown = []
+    for i in range(count):
+        vertices = model.vertices(labels["shape"][i].numpy(), labels["expression"][i].numpy())
+        points = (vertices[corners] * weights[..., None]).sum(1)
+        shown.append(geometry.project(points, labels["pose"][i].numpy(), 80, float(labels["inverse_distance"][i])))
+    return torch.from_numpy(np.stack(shown))
+
+
+LAYOUTS = [*((points, name) for points in (68, 21) for name in MOVES), (520, "flip"), (520, "all")]
+
+
 @pytest.mark.parametrize("implementation", [transform_fused, transform_reference])
-@pytest.mark.parametrize("points", [68, 21])
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize(("points", "name"), LAYOUTS)
 def test_a_marker_stays_on_its_landmark(batch, implementation, points: int, name: str) -> None:  # type: ignore[no-untyped-def]
     """Dots drawn on landmarks of the stored image are found where the transformed labels say, to a tenth of a pixel."""
     _, labels = batch
-    count, output_size = 8, 96 if name == "scale" else 64
-    landmarks = labels["landmarks"][:count]
-    landmarks = landmarks if points == 68 else to_21_points(landmarks[..., :2])
+    count, output_size = 2 if points == 520 else 8, 96 if name == "scale" else 64
+    landmarks, flip = labels["landmarks"][:count], geometry.FLIPS.get(points)
+    if points == 21:
+        landmarks = to_21_points(landmarks[..., :2])
+    elif points == 520:
+        landmarks, flip = dense_landmarks(labels, count), tuple(dense_points().flip.tolist())
     draws = draw(MOVES[name], count, 80, 64, output_size, seeded(9))
     visible = torch.ones(count, points, dtype=torch.bool)
-    moved = transform_labels({"landmarks": landmarks, "visible": visible}, draws, 80, output_size)
+    moved = transform_labels({"landmarks": landmarks, "visible": visible}, draws, 80, output_size, flip)
     worst, measured = 0.0, 0
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     y, x = torch.meshgrid(torch.arange(output_size).double(), torch.arange(output_size).double(), indexing="ij")
@@ -194,7 +212,7 @@ def test_a_marker_stays_on_its_landmark(batch, implementation, points: int, name
         dots = torch.from_numpy(markers(old, 80))
         one = Draws(**{k: v[i : i + 1].expand(points, *v.shape[1:]).contiguous() for k, v in vars(draws).items()})
         seen = (implementation(dots, one, output_size) * std + mean).mean(1).double()
-        source = geometry.FLIPS[points] if draws.flip[i] else tuple(range(points))
+        source = flip if draws.flip[i] else tuple(range(points))
         top, left, bottom, right = draws.erased[i].tolist()
         for k in range(points):  # the label with index k now marks the dot that was drawn for source[k]
             px, py = new[k, :2].tolist()
