@@ -7,6 +7,7 @@ COMMANDS = {
     "train": "train one run config, or a published recipe by name",
     "reproduce": "train a recorded trial again and compare every number",
     "evaluate": "score a checkpoint on a split of its data",
+    "data": "render, pack, inspect, export and preview face data",
 }
 
 

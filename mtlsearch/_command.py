@@ -33,6 +33,7 @@ _NEEDED = (
     "cv2",
     "numba",
     "safetensors",
+    "PIL",
 )
 
 
@@ -45,8 +46,8 @@ def _missing() -> list[str]:
     return [module for module in _NEEDED if find_spec(module) is None]
 
 
-def run(name: str, main: Callable[..., None]) -> None:
-    """Runs `main` as the command `python -m mtlsearch.<name>`."""
+def run(name: str, main: Callable[..., None], *verbs: Callable[..., None]) -> None:
+    """Runs `main` as the command `python -m mtlsearch.<name>`; with verbs, those, under the help that `main` holds."""
     if missing := _missing():
         _fail(
             f"python -m mtlsearch.{name} needs {', '.join(missing)}, which the base install leaves out; "
@@ -57,7 +58,11 @@ def run(name: str, main: Callable[..., None]) -> None:
     from mtlsearch.errors import InputError
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(main)
+    settings = {"help_option_names": ["-h", "--help"]}
+    if verbs:
+        app.callback(no_args_is_help=True, context_settings=settings)(main)
+    for function in verbs or (main,):
+        app.command(context_settings=settings)(function)
     try:
         app(prog_name=f"python -m mtlsearch.{name}")
     except InputError as error:

@@ -40,6 +40,19 @@ torch.testing.assert_close(LogCosh()(x, torch.zeros(3)), torch.cosh(x.double()).
 from mtlsearch.training import run_training
 finished = run_training(config, threads=1)
 assert finished.result.best["val/nme"] > 0
+
+from pathlib import Path
+import cv2, numpy as np
+from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets.packing import pack_dataset
+root = Path("photographs")
+root.mkdir()
+points = np.random.default_rng(0).uniform(40, 90, (68, 2))
+cv2.imwrite("photographs/one.jpg", np.zeros((120, 120, 3), np.uint8))
+lines = "\\n".join(f"{x} {y}" for x, y in points)
+(root / "one.pts").write_text(f"version: 1\\nn_points: 68\\n{{\\n{lines}\\n}}\\n")
+np.testing.assert_allclose(open_dataset("300w", root)[0].landmarks, points - 1)
+assert sum(pack_dataset(open_dataset("300w", root), "packed").counts.values()) == 1
 print("all used")
 """
 
@@ -47,7 +60,7 @@ print("all used")
 def test_the_extending_page_does_what_it_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "mtlsearch", tmp_path / "mtlsearch", ignore=shutil.ignore_patterns("__pycache__"))
     steps = list(_STEP.finditer((ROOT / "docs" / "extending.md").read_text()))
-    assert len(steps) == 6
+    assert len(steps) == 8
     for step in steps:
         path = tmp_path / step["path"]
         if step["how"] is None:

@@ -1,430 +1,209 @@
-"""What a face looks like: skin, eyes, lips, brows, beard, hair, clothes, light and what surrounds it.
+"""What a face looks like: the colours of skin, eyes, lips, hair and clothes, its wear, and the light on it.
 
-Masks for all of these are drawn once per process into a bank of small UV-space planes; a sample picks planes, colours
-and strengths, and the renderer mixes them per visible pixel. So a look costs a few random numbers, not a texture.
+Colours are written as sRGB, as one picks them, and used in linear light; `renderer.finish` goes back to sRGB.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mtlsearch.faces.head_mesh import Floats, bump, ears, head_mesh
+from mtlsearch.faces import hair
+from mtlsearch.faces.head_mesh import Floats
+from mtlsearch.faces.uv_masks import mask_bank
 
 Floats32 = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 
-TEXELS = 3  # per cell of the mesh's grid
-NOISE_TILE = 512
 
-SKIN = np.array(
-    [[0.95, 0.80, 0.72], [0.90, 0.71, 0.60], [0.82, 0.61, 0.48], [0.68, 0.47, 0.35], [0.50, 0.33, 0.24],
-     [0.35, 0.23, 0.17]]
+def linear(srgb: npt.ArrayLike) -> Floats:
+    """sRGB in [0, 1] to linear light, by the power 2.2."""
+    return np.clip(np.asarray(srgb, np.float64), 0, None) ** 2.2
+
+
+SKIN = linear(
+    [[0.97, 0.84, 0.78], [0.93, 0.76, 0.67], [0.87, 0.67, 0.55], [0.77, 0.56, 0.43], [0.62, 0.43, 0.32],
+     [0.46, 0.31, 0.23], [0.33, 0.22, 0.17]]
 )  # fmt: skip
-HAIR = np.array(
-    [[0.06, 0.05, 0.05], [0.11, 0.08, 0.06], [0.20, 0.13, 0.09], [0.33, 0.22, 0.14], [0.45, 0.26, 0.14],
-     [0.66, 0.50, 0.31], [0.60, 0.58, 0.56]]
+"""Skin from very light to very dark; tones are drawn evenly along the line through these."""
+HAIR = linear(
+    [[0.10, 0.085, 0.08], [0.17, 0.13, 0.11], [0.27, 0.19, 0.14], [0.40, 0.28, 0.19], [0.52, 0.31, 0.19],
+     [0.72, 0.57, 0.38], [0.84, 0.74, 0.56]]
 )  # fmt: skip
-IRIS = np.array([[0.16, 0.09, 0.05], [0.26, 0.16, 0.09], [0.32, 0.30, 0.20], [0.32, 0.42, 0.50]])
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Planes in UV space and where the variants of each kind lie.
-
-    levels: (P, h, w) uint8 at full, half and quarter resolution; boxes: for each level (P, 4) int32, the first and last
-    row and column whose bilinear samples can be above 0; kinds: name -> (first plane, variants); volumes (variants of
-    "hair", V, 3) float32: how far each hair style stands off the head, model units.
-    """
-
-    levels: tuple[Bytes, ...]
-    boxes: tuple[npt.NDArray[np.int32], ...]
-    kinds: dict[str, tuple[int, int]]
-    volumes: Floats32
-    noise: Floats32
-
-
-def _smooth(x: Floats, width: float) -> Floats:
-    return 1 / (1 + np.exp(np.clip(-x / width, -40, 40)))
-
-
-def _cloud(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, ...]) -> Floats:
-    """Smooth noise of unit variance over the texture: octaves of the given numbers of cells."""
-    total: Floats = np.zeros(shape)
-    for n in cells:
-        grid = rng.standard_normal((n, n)).astype(np.float32)
-        total += cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return total / total.std()
-
-
-HairLine = tuple[tuple[float, float], ...]
-_SHORT: HairLine = (
-    (0, 0.74), (25, 0.73), (45, 0.67), (57, 0.50), (68, 0.32), (78, 0.14), (84, 0.20), (90, 0.36), (99, 0.36),
-    (108, 0.18), (116, -0.12), (128, -0.36), (180, -0.42),
-)  # fmt: skip
-_LONG: HairLine = (
-    (0, 0.76), (22, 0.73), (42, 0.66), (56, 0.48), (68, 0.20), (78, -0.10), (86, -0.60), (94,
-    -1.25), (105, -1.5),
-    (180, -1.55),
-)  # fmt: skip
-_FRINGE: HairLine = (
-    (0, 0.58), (22, 0.57), (45, 0.52), (57, 0.40), (68, 0.22), (78, -0.05), (86, -0.35), (96,
-    -0.62), (130, -0.70),
-    (180, -0.72),
-)  # fmt: skip
-_RECEDING: HairLine = (
-    (0, 0.90), (25, 0.98), (45, 0.80), (57, 0.58), (68, 0.38), (78, 0.22), (84, 0.25), (90, 0.36), (99, 0.36),
-    (108, 0.18), (116, -0.12), (128, -0.36), (180, -0.42),
-)  # fmt: skip
-_PARTED: HairLine = (
-    (0, 0.70), (18, 0.68), (36, 0.58), (52, 0.42), (64, 0.22), (74, -0.05), (80, -0.45), (88,
-    -1.0), (100, -1.3),
-    (180, -1.4),
-)  # fmt: skip
-HAIR_STYLES: tuple[tuple[HairLine, float, float], ...] = (
-    (_SHORT, 0.035, 0.0), (_SHORT, 0.085, 0.0), (_RECEDING, 0.025, 0.0), (_LONG, 0.085, 0.22),
-    (_FRINGE, 0.080, 0.16), (_PARTED, 0.10, 0.26), (_SHORT, 0.14, 0.0), (_LONG, 0.12, 0.34),
-)  # fmt: skip
-"""(hairline: angle from the front in degrees -> height, thickness, extra thickness below the ears)."""
-
-
-def _hair_depth(line: HairLine, angle: Floats, y: Floats) -> Floats:
-    """How far a point of the head lies inside the hair, model units; negative outside."""
-    at, height = zip(*line)
-    return y - np.interp(np.abs(np.degrees(angle)), at, height)
-
-
-def _planes(x: Floats, y: Floats, angle: Floats) -> dict[str, list[Floats]]:
-    """All masks, 0 to 1, over texels at (x, y) of the mean head."""
-    rng = np.random.default_rng(2023)
-    shape = (x.shape[0], x.shape[1])
-    ax = np.abs(x)
-    front = _smooth(np.cos(angle) - 0.15, 0.05)
-    planes: dict[str, list[Floats]] = {}
-    # Cells follow the texture, whose columns are dense in front: the mottling is finest on the face.
-    calm = 0.35 + 0.65 * front * _smooth(y + 0.9, 0.1)
-    planes["detail"] = [np.clip(0.5 + 0.15 * calm * _cloud(rng, shape, (6, 14, 90)), 0, 1) for _ in range(6)]
-    nostril = bump(ax, y, 0.062, -0.178, 0.030, 0.016)
-    occlusion = (
-        0.40 * bump(ax, y, 0.21, 0.27, 0.07, 0.07)  # inner corner of the eye socket
-        + 0.18 * bump(ax, y, 0.31, 0.34, 0.15, 0.045)
-        + 0.22 * bump(ax, y, 0.31, 0.19, 0.13, 0.03)
-        + 0.85 * nostril
-        + 0.25 * bump(ax, y, 0.0, -0.205, 0.12, 0.022)
-        + 0.35 * bump(ax, y, 0.165, -0.15, 0.022, 0.055)  # beside the alae
-        + 0.22 * bump(ax - 0.3 * (y + 0.35), y, 0.26, -0.28, 0.03, 0.10)  # nasolabial fold
-        + 0.35 * bump(ax, y, 0.268, -0.42, 0.025, 0.025)
-        + 0.28 * bump(ax, y, 0.0, -0.565, 0.16, 0.028)
-        + 0.12 * bump(ax, y, 0.0, -0.26, 0.022, 0.05)
-    ) * front
-    below_jaw = _smooth(-(y - np.interp(ax, [0, 0.22, 0.4, 0.55, 0.68, 0.8],
-                                        [-0.87, -0.85, -0.77, -0.62, -0.30, -0.1])), 0.02)  # fmt: skip
-    occlusion += 0.42 * below_jaw * _smooth(y + 1.25, 0.10)
-    ear = np.exp(-(((y - 0.12) / 0.13) ** 2) - ((np.abs(np.degrees(angle)) - 96) / 3.5) ** 2)
-    planes["occlusion"] = [np.clip(occlusion + 0.5 * ear, 0, 0.95)]
-
-    blush = bump(ax, y, 0.40, -0.03, 0.18, 0.15) + 0.8 * bump(ax, y, 0, -0.09, 0.09, 0.09)
-    planes["blush"] = [np.clip((blush + 0.3 * bump(ax, y, 0, -0.75, 0.15, 0.1)) * front, 0, 1)]
-
-    chin = _smooth(-0.56 - 0.10 * np.cos(ax * 6) - y, 0.03) * _smooth(y + 1.05, 0.05)
-    moustache = bump(ax, y, 0.10, -0.28, 0.17, 0.035) * _smooth(-0.225 - y, 0.012)
-    cheeks = _smooth(ax - 0.36 + 0.30 * (y + 0.45), 0.04) * _smooth(-0.10 - y + 0.25 * (ax - 0.5), 0.04)
-    full = np.clip(np.maximum.reduce([chin, moustache, cheeks * _smooth(y + 1.05, 0.05)]), 0, 1)
-    goatee = np.clip(np.maximum(chin * bump(ax, y, 0, -0.7, 0.24, 0.4), moustache), 0, 1)
-    rough = 0.72 + 0.28 * np.clip(_cloud(rng, shape, (60, 120)), -1.5, 1.5) / 1.5
-    lips_free = 1 - _smooth(1 - (ax / 0.245) ** 2 - ((y + 0.42) / 0.085) ** 2, 0.1)
-    planes["beard"] = [np.clip(m * rough * lips_free * front, 0, 1) for m in (full, goatee, moustache)]
-
-    lips = []
-    for upper, lower, bow in (
-        (0.085, 0.085, 0.25),
-        (0.075, 0.092, 0.35),
-        (0.095, 0.080, 0.2),
-        (0.06, 0.07, 0.3),
-    ):
-        profile = np.clip(1 - (ax / 0.245) ** 2.2, 0, None)
-        top = -0.42 + upper * profile**0.8 * (1 - bow * np.exp(-((x / 0.035) ** 2)))
-        bottom = -0.42 - lower * profile**0.7
-        lips.append(_smooth(np.minimum(top - y, y - bottom), 0.006) * (ax < 0.25) * front)
-    planes["lips"] = lips
-    gap = np.where(ax < 0.235, 0.0095 * np.clip(1 - (ax / 0.235) ** 2, 0, 1) ** 0.5, -1)
-    planes["mouth"] = [_smooth(gap - np.abs(y + 0.4205), 0.0022) * front]
-    planes["teeth"] = [_smooth(np.minimum(gap * 0.8 - np.abs(y + 0.417), 0.17 - ax), 0.0025) * front]
-
-    whites, lashes = [], []
-    for opening in (0.65, 0.85, 1.0, 1.2):
-        ex = ax - 0.3125
-        arc = np.clip(1 - np.abs(ex / 0.128) ** 2.2, 0, None)
-        top = 0.248 + 0.049 * opening * arc**0.75
-        bottom = 0.248 - 0.031 * arc**0.9
-        inside = np.minimum(top - y, y - bottom)
-        near = _smooth(0.135 - np.abs(ex), 0.006) * front
-        whites.append(_smooth(inside, 0.003) * near)
-        lid = np.exp(-(((y - top - 0.004) / 0.011) ** 2)) * near
-        under = 0.35 * np.exp(-(((y - bottom + 0.003) / 0.007) ** 2)) * near
-        crease = 0.30 * np.exp(-(((y - top - 0.042) / 0.009) ** 2)) * near
-        lashes.append(np.clip(lid + under + crease, 0, 1))
-    planes["white"], planes["lashes"] = whites, lashes
-
-    brows = []
-    for arch, thick, tilt in ((0.02, 0.026, 0.0), (0.04, 0.020, 0.02), (0.01, 0.034, -0.03), (0.03,
-        0.016, 0.05),
-                              (0.025, 0.040, 0.0)):  # fmt: skip
-        t = (ax - 0.185) / 0.39
-        middle = 0.462 + arch * np.sin(np.clip(t, 0, 1) * 2.4) + 0.028 * np.sin(np.clip(t, 0, 1) * 2.0)
-        middle += -0.075 * np.clip(t - 0.62, 0, 1) + tilt * (t - 0.5) * 0.3
-        width = thick * np.interp(t, [-0.05, 0.12, 0.55, 1.0, 1.1], [0.7, 1.1, 1.0, 0.45, 0.1])
-        along = _smooth(np.minimum(ax - 0.165, 0.59 - ax), 0.014)
-        brows.append(np.exp(-(((y - middle) / width) ** 2)) * along * (0.8 + 0.2 * rough) * front)
-    planes["brows"] = brows
-
-    planes["hair"], planes["strands"] = [], []
-    for line, _, _ in HAIR_STYLES:
-        ragged = 0.018 * np.clip(_cloud(rng, shape, (40, 90)), -2, 2)
-        inside = _smooth(_hair_depth(line, angle, y) + ragged, 0.014)
-        strands = cv2.resize(rng.standard_normal((6, 160)).astype(np.float32), shape[::-1])
-        planes["hair"].append(inside)
-        planes["strands"].append(inside * np.clip(0.35 + 0.35 * strands, 0, 1))
-    planes["scalp"] = [_smooth(_hair_depth(_RECEDING, angle, y), 0.05)]  # the shadow of shaved hair
-
-    planes["cloth"] = [
-        _smooth(-1.34 + d - k * np.cos(angle) - y, 0.012) for d, k in ((0, 0.0), (0.0, 0.08), (0.1, 0.02))
-    ]
-
-    frames, lenses = [], []
-    for rx, ry, power in ((0.165, 0.115, 4.0), (0.15, 0.13, 2.0), (0.175, 0.125, 3.0)):
-        d = (np.abs((ax - 0.31) / rx) ** power + np.abs((y - 0.25) / ry) ** power) ** (1 / power)
-        rim = np.exp(-(((d - 1) / 0.10) ** 2))
-        bridge = _smooth(0.15 - ax, 0.01) * np.exp(-(((y - 0.29) / 0.016) ** 2))
-        arm = _smooth(ax - 0.47, 0.01) * np.exp(-(((y - 0.29) / 0.02) ** 2)) * (np.abs(np.degrees(angle)) < 96)
-        frames.append(np.clip(np.maximum.reduce([rim * front, bridge * front, arm]), 0, 1))
-        lenses.append(_smooth(1 - d, 0.03) * front)
-    planes["frame"], planes["lens"] = frames, lenses
-    return planes
-
-
-def _volume(line: HairLine, thickness: float, below: float) -> Floats:
-    """(V, 3): how a hair style stands off the mean head."""
-    mesh = head_mesh()
-    x, y, z = mesh.vertices.T
-    depth = np.clip(_hair_depth(line, mesh.angle, y) / 0.16, 0, 1)
-    rise = depth * depth * (3 - 2 * depth)
-    out = np.stack([x, 0.8 * np.clip(y - 0.3, 0, None), z + 0.12], -1)
-    out /= np.linalg.norm(out, axis=-1, keepdims=True) + 1e-9
-    hanging = np.clip((0.15 - y) / 0.6, 0, 1) * (1 - np.clip((-1.15 - y) / 0.25, 0, 1))
-    off = out * (rise * (thickness + below * hanging))[:, None]
-    ear_x, ear_z = ears(mesh.angle, y)  # hair over an ear lies flat on it
-    off[:, 0] -= rise * ear_x
-    off[:, 2] -= rise * ear_z
-    return off
-
-
-def _boxes(level: Bytes) -> npt.NDArray[np.int32]:
-    out = np.zeros((len(level), 4), np.int32)
-    for box, plane in zip(out, level):
-        rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
-        box[:] = (rows[0] - 1, rows[-1], columns[0] - 1, columns[-1]) if len(rows) else (1, 0, 1, 0)
-    return out
-
-
-@lru_cache(maxsize=1)
-def bank() -> Bank:
-    """The bank of masks, drawn once per process."""
-    mesh = head_mesh()
-    rows, columns = mesh.grid
-    height, width = (rows - 1) * TEXELS + 1, (columns - 1) * TEXELS + 1
-    v, u = np.meshgrid(np.arange(height) / TEXELS, np.arange(width) / TEXELS, indexing="ij")
-    fields = np.stack([mesh.vertices[:, 0], mesh.vertices[:, 1], mesh.angle], -1).reshape(rows, columns, 3)
-    texels = cv2.remap(fields.astype(np.float32), u.astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR)
-    x, y, angle = (texels[..., i].astype(np.float64) for i in range(3))
-    kinds: dict[str, tuple[int, int]] = {}
-    stack: list[Floats] = []
-    for name, variants in _planes(x, y, angle).items():
-        kinds[name] = (len(stack), len(variants))
-        stack.extend(variants)
-    full = (np.clip(np.stack(stack), 0, 1) * 255 + 0.5).astype(np.uint8)
-    levels = [full]
-    for factor in (2, 4):
-        size = (width // factor + 1, height // factor + 1)
-        levels.append(np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in full]))
-    noise = np.random.default_rng(512).standard_normal((NOISE_TILE, NOISE_TILE, 3)).astype(np.float32)
-    volumes = np.stack([_volume(*style) for style in HAIR_STYLES]).astype(np.float32)
-    return Bank(tuple(levels), tuple(_boxes(level) for level in levels), kinds, volumes, noise)
+GREY_HAIR = linear([0.62, 0.61, 0.60])
+IRIS = linear([[0.20, 0.12, 0.07], [0.32, 0.20, 0.11], [0.38, 0.36, 0.22], [0.36, 0.48, 0.58], [0.42, 0.50, 0.50]])
+IRIS_RADIUS = 0.059
 
 
 @dataclass
 class Look:
-    """Everything the shader needs to know of one face; see `renderer.shade` for the arrays."""
+    """One face's look.
 
-    base: Floats
-    layers: Floats
-    colours: Floats
-    gain: Floats
-    eyes: Floats
-    light: Floats
-    gloss: Floats
-    hair: int  # style, or −1
+    base to gloss: see `renderer.shade`; hair and glasses: the style, or −1; locks: which of the style's, with their
+    colours (L, 3) and radius (L,) in model units; lens (4,): colour and opacity; frame (3,): the glasses' colour.
+    """
+
+    base: Floats32
+    layers: Floats32
+    colours: Floats32
+    gain: Floats32
+    eyes: Floats32
+    light: Floats32
+    key: Floats32
+    gloss: Floats32
+    lock_colours: Floats32
+    lock_radius: Floats32
+    lens: Floats32
+    frame: Floats32
+    hair: int
+    locks: slice
+    glasses: int
 
 
-def draw_look(rng: np.random.Generator, pixels_per_unit: float) -> Look:
-    """A face's look. pixels_per_unit: the scale of the image, which sets how sharp an iris can be."""
-    kinds = bank().kinds
-    u = rng.random(64).tolist()
-    n = rng.standard_normal(24)
-    tone = u[0] * (len(SKIN) - 1)
+def draw_look(rng: np.random.Generator, pixels_per_unit: float, pupils: Floats, opening: float, turn: Floats) -> Look:
+    """A face's look.
+
+    pixels_per_unit: the scale of the image, which says how sharp an iris can be; pupils (2, 2): x, y of the middles of
+    the two eyes, left of the image first; opening: of the mouth, both in model units; turn (3, 3): the head's rotation.
+    """
+    kinds = mask_bank().kinds
+    u = rng.random(72).tolist()
+    n = rng.standard_normal(32)
+    masculine, age = u[0] < 0.5, u[1]
+    tone = u[2] * (len(SKIN) - 1)
     k = min(int(tone), len(SKIN) - 2)
-    base = (SKIN[k] + (SKIN[k + 1] - SKIN[k]) * (tone - k)) * (1 + 0.03 * n[0:3])
-    dark_skin = u[0] > 0.55
-    hair_colour = HAIR[int(u[1] * (3 if dark_skin else len(HAIR)))] * (0.85 + 0.3 * u[2])
-    layers: list[tuple[float, float]] = []
-    colours: list[Floats | list[float]] = []
+    base = (SKIN[k] + (SKIN[k + 1] - SKIN[k]) * (tone - k)) * (1 + 0.05 * n[0:3])
+    dark_skin = u[2] > 0.55
+    hair_colour = HAIR[int(u[3] ** 1.3 * (3 if dark_skin else len(HAIR)))] * (0.75 + 0.5 * u[4])
+    if age > 0.72:
+        hair_colour = hair_colour + (GREY_HAIR - hair_colour) * min(1.0, 1.8 * u[5] * (age - 0.72) / 0.28)
+    layers: list[tuple[float, float, float]] = []
+    colours: list[npt.ArrayLike] = []
 
-    def layer(kind: str, choice: float, opacity: float, colour: Floats | list[float]) -> None:
+    def layer(kind: str, choice: float, opacity: float, colour: npt.ArrayLike, gloss: float = 1.0) -> None:
         first, count = kinds[kind]
-        layers.append((first + int(choice * count), opacity))
+        layers.append((first + int(choice * count), opacity, gloss))
         colours.append(colour)
 
-    if u[3] < 0.35:
-        layer("scalp", 0, 0.35 * u[4], hair_colour)
-    layer("blush", 0, 0.10 + 0.35 * u[5], base * [1.06, 0.80, 0.78])
-    if u[6] < 0.28:  # beard: full, goatee or moustache
-        layer("beard", u[7], 0.25 + 0.6 * u[8], hair_colour)
-    lip = base * [1.0, 0.66, 0.66] * (0.82 + 0.2 * u[9])
-    if u[10] < 0.2:  # lipstick
-        lip = np.array([0.62, 0.16, 0.18]) * (0.8 + 0.4 * u[11])
-    layer("lips", u[12], 0.45 + 0.45 * u[13], lip)
-    layer("mouth", 0, 0.85, base * 0.22 + [0.04, 0.0, 0.0])
-    if u[14] < 0.7:
-        layer("teeth", 0, 0.8, [0.86, 0.84, 0.80])
+    layer("blush", 0, 0.15 + 0.45 * u[6], base * [1.08, 0.72, 0.68])
+    layer("tired", 0, 0.35 * u[7] + 0.3 * max(age - 0.6, 0), base * [0.80, 0.68, 0.70])
+    if u[8] < 0.15 and not dark_skin:
+        layer("freckles", 0, 0.4 + 0.5 * u[9], base * [0.70, 0.50, 0.42])
+    style = _draw_style(u[10], u[11], masculine, age)
+    if style < 0 or style == 4:
+        layer("shaved", 0, 0.5 * u[12], hair_colour * 0.5 + base * 0.3, 1.0)
+    if masculine:
+        if u[13] < 0.55:
+            layer("stubble", 0, 0.10 + 0.35 * u[14], base * 0.35 + hair_colour * 0.3, 0.7)
+        if u[15] < 0.30:  # full beard, goatee or moustache
+            layer("beard", u[16], 0.55 + 0.4 * u[17], hair_colour * 0.85, 0.3)
+    lip = base * np.array([0.96, 0.52, 0.50]) * (0.80 + 0.25 * u[18])
+    made_up = not masculine and u[19] < 0.5
+    if made_up:
+        lip = linear([0.45 + 0.4 * u[20], 0.14 + 0.25 * u[21], 0.18 + 0.22 * u[21]])
+        layer("eyeshadow", u[22], 0.25 + 0.45 * u[23], base * linear([0.45 + 0.3 * u[24], 0.38, 0.45 + 0.2 * u[25]]))
+    layer("lips", u[26], 0.55 + 0.40 * u[27], lip, 1.8 if made_up else 1.3)
+    layer("mouth", 0, 0.93, np.array([0.020, 0.006, 0.005]) + base * 0.02, 0.0)
+    if u[28] < 0.9:
+        layer(
+            "teeth",
+            min(opening / 0.30, 0.99),
+            0.95 * min(max((opening - 0.030) / 0.05, 0.0), 1.0),
+            1.25 * linear([0.97, 0.94, 0.87]),
+            1.5,
+        )
+    layer("caruncle", 0, 0.8, base * [0.95, 0.45, 0.42], 1.0)
     white = len(layers)
-    eye = u[15]
-    layer("white", eye, 0.92, np.array([0.86, 0.84, 0.82]) * (0.9 + 0.1 * u[16]))
-    layer("lashes", eye, 0.55 + 0.35 * u[17], base * 0.18)
-    layer("brows", u[18], 0.45 + 0.5 * u[19], hair_colour * 0.8)
-    layer("cloth", u[20], 1.0, muted_colour(u[21], u[22], u[23]))
-    style = int(u[24] * (len(HAIR_STYLES) + 0.6))
-    if style >= len(HAIR_STYLES):
-        style = -1  # shaved
-    else:
-        chosen = (style + 0.5) / len(HAIR_STYLES)
-        layer("hair", chosen, 0.97, hair_colour * 0.85)
-        layer("strands", chosen, 0.5, hair_colour * (1.2 + 0.3 * u[25]) + 0.015)
-    if u[26] < 0.14:
-        dark = u[27] < 0.3
-        layer("lens", u[28], 0.9 if dark else 0.06, [0.06, 0.06, 0.07] if dark else [0.9, 0.92, 0.95])
-        layer("frame", u[28], 0.9, np.array([0.1, 0.09, 0.08]) * (0.5 + 2.5 * u[29]))
+    layer("white", 0, 1.0, linear([0.86, 0.82, 0.80]) * (0.62 + 0.25 * u[29] - 0.12 * u[2]), 0.0)
+    layer("lashes", 0.9 if made_up else 0.6 * u[30], (0.65 if masculine else 0.8) + 0.15 * u[31], base * 0.03, 0.0)
+    brow = u[32] * 0.6 + 0.4 * (u[32] > 0.5) if masculine else u[32]
+    layer("brows", min(brow, 0.999), 0.50 + 0.42 * u[33], hair_colour * 0.6 + 0.004, 0.3)
+    cloth = linear(muted_colour(u[34], u[35], u[36]))
+    layer("cloth", u[37], 1.0, cloth, 0.0)
+    layer("folds", 0, 0.55, cloth * 0.45, 0.0)
+    if style >= 0:
+        chosen = (style + 0.5) / len(hair.STYLES)
+        layer("hair", chosen, 0.97, hair_colour * 0.75, 0.6)
+        layer("strands", chosen, 0.6, hair_colour * (1.25 + 0.4 * u[38]) + 0.006, 3.5)
 
-    first, count = kinds["detail"]
-    gain = np.array([[first + int(u[30] * count), 0.06 + 0.16 * u[31]], [kinds["occlusion"][0], 0.75 + 0.25 * u[32]]])
-    iris = IRIS[0 if dark_skin else int(u[33] * len(IRIS))] * (0.8 + 0.5 * u[34])
-    softness = max(0.010, 0.9 / pixels_per_unit)
-    gaze = np.clip(0.020 * n[3:5], -0.045, 0.045) * [1.0, 0.35]
-    eyes = np.array([white, gaze[0], gaze[1], 0.050 + 0.006 * u[35], softness, *iris])
-    light, direction = _light(u[36:44], n[5:24])
-    gloss = np.array([0.16 * u[44] ** 2 * (0.5 + 0.5 * (1 - u[0])), *direction])
-    return Look(base, np.array(layers), np.array(colours, dtype=np.float64), gain, eyes, light, gloss, style)
+    def gain(kind: str, choice: float, strength: float) -> tuple[float, float]:
+        first, count = kinds[kind]
+        return first + int(choice * count), strength
+
+    gains = [gain("detail", u[39], 0.10 + 0.30 * u[40] ** 1.5), gain("occlusion", 0, 0.75 + 0.25 * u[41])]
+    if age > 0.45:
+        gains.append(gain("wrinkles", 0, 0.35 * (age - 0.45) / 0.55 * (0.5 + u[42])))
+
+    light, key = _draw_light(u[43:54], n[4:20])
+    iris = IRIS[0 if dark_skin else int(u[54] * len(IRIS))] * (0.7 + 0.7 * u[55])
+    softness = max(0.008, 0.9 / pixels_per_unit)
+    gaze = np.clip(0.022 * n[20:22], -0.05, 0.05) * [1.0, 0.4] + [0.0, 0.014]
+    towards = key[3:6] @ turn  # the light, in the head's coordinates
+    glint = np.array([0.028 * np.clip(towards[0], -0.7, 0.7), 0.012 + 0.022 * np.clip(towards[1], -0.3, 0.8)])
+    eyes = np.concatenate(
+        [[white], (pupils + gaze).ravel(), [IRIS_RADIUS * (0.96 + 0.08 * u[56]), softness], iris, glint]
+    )
+
+    locks, lock_colours, lock_radius = slice(0, 0), np.zeros((0, 3)), np.zeros(0)
+    if style >= 0:
+        count = hair.STYLES[style].locks
+        start = int(0.3 * u[57] * count)
+        locks = slice(start, start + int(0.7 * count))
+        spread = rng.random((locks.stop - locks.start, 2))
+        lock_colours = hair_colour * (0.65 + 0.55 * spread[:, :1])
+        lock_radius = hair.STYLES[style].width * (0.40 + 0.60 * spread[:, 1])
+    glasses, lens = -1, np.zeros(4)
+    if u[58] < 0.16:
+        glasses = int(u[59] * 3)
+        if u[60] < 0.25:
+            lens = np.array([*linear(np.array([0.12, 0.12, 0.13]) + 0.1 * u[61]), 0.93])
+        else:
+            lens = np.array([0.8, 0.85, 0.9, 0.10 * u[61]])
+    frame = linear([0.10, 0.09, 0.09] if u[62] < 0.6 else muted_colour(u[63], 1.0, 0.2 + 0.5 * u[64]))
+    oily = 0.05 + 0.22 * u[65] ** 2
+    arrays = {
+        "base": base, "layers": layers, "colours": colours, "gain": gains, "eyes": eyes, "light": light, "key": key,
+        "gloss": (oily, 8 + 16 * u[66]), "lock_colours": lock_colours, "lock_radius": lock_radius, "lens": lens,
+        "frame": frame,
+    }  # fmt: skip
+    typed = {name: np.array(array, np.float32) for name, array in arrays.items()}
+    return Look(hair=style, locks=locks, glasses=glasses, **typed)
 
 
-def _light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
-    """Irradiance coefficients (3, 9), and the direction halfway to the key light (for the gloss)."""
-    direction = np.array([1.0 * n[0], 0.35 + 0.5 * n[1], 0.7 + abs(n[2])])
-    direction /= np.linalg.norm(direction)
-    key = 0.12 + 0.60 * u[0]
-    level = 0.80 + 0.26 * u[1]  # brightness of a surface that faces the key light
-    if u[2] < 0.10:
-        level *= 0.65
-    warm = 0.05 * n[3]
-    tint = np.array([1 + warm, 1 + 0.012 * n[4], 1 - warm])
+def _draw_style(which: float, bald: float, masculine: bool, age: float) -> int:
+    if masculine:
+        if bald < 0.08 + 0.10 * (age > 0.6):
+            return -1
+        return hair.SHORT_STYLES[int(which * len(hair.SHORT_STYLES))]
+    options = (5, 6, 6, 7, 7, 7, 8, 8, 9, 9, 1, 10)
+    return options[int(which * len(options))]
+
+
+def _draw_light(u: list[float], n: Floats) -> tuple[Floats, Floats]:
+    """Irradiance of the surroundings (3, 9), and the key light (7,): colour, direction, softness of the skin."""
+    azimuth = np.clip(0.75 * n[0], -2.2, 2.2)
+    elevation = np.clip(0.45 + 0.40 * n[1], -0.4, 1.25)
+    direction = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
+    share = 0.15 + 0.70 * u[0] ** 0.8  # of the key light
+    level = np.exp(0.18 * n[2]) * (0.92 if u[1] > 0.08 else 0.35)
+    warm, cool = 0.10 * n[3], 0.06 * n[4]
+    tint = np.array([1 + warm, 1 + 0.02 * n[5], 1 - warm])
+    fill = np.array([1 - cool, 1.0, 1 + cool])
+    key = level * 1.15 * share * tint
+    around = level * (1.05 - 0.85 * share)
     light = np.zeros((3, 9))
-    light[:, 0] = (1 - 0.62 * key) * level
-    light[:, 1:4] = 0.62 * key * level * direction
-    light[:, 2] += 0.06 * level  # a little more from above than from below
-    light[:, 4:] = 0.035 * n[5:10]
-    half = direction + np.array([0.0, 0.0, 1.0])
-    return light * tint[:, None], half / np.linalg.norm(half)
+    light[:, 0] = around
+    light[:, 1] = around * 0.22 * n[6]
+    light[:, 2] = around * (0.22 + 0.10 * n[7])
+    light[:, 3] = around * (0.10 + 0.08 * n[8])
+    light[:, 4:] = around * 0.04 * n[9:14]
+    return light * fill[:, None], np.concatenate([key, direction, [0.15 + 0.25 * u[2]]])
 
 
 def muted_colour(hue: float, saturation: float, value: float) -> Floats:
-    """Colours as rooms, streets and clothes have them: mostly little saturation."""
-    s = 0.45 * saturation**1.6
-    v = 0.12 + 0.78 * value
+    """sRGB colours as rooms, streets and clothes have them: mostly of little saturation."""
+    s = 0.5 * saturation**1.8
+    v = 0.08 + 0.86 * value
     rgb = np.clip(np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return v * (1 - s + s * rgb)
-
-
-@dataclass
-class Surroundings:
-    """Background (H, H, 3), occluders and camera of one image; see `renderer.paint_shapes` and `finish`."""
-
-    background: Floats32
-    behind: Floats
-    before: Floats
-    blur: float
-    noise: float
-    offset: npt.NDArray[np.int64]
-    table: Bytes
-    jpeg: int  # quality, or 0
-
-
-_RAMP = np.linspace(0, 1, 1024)
-
-
-def _resized(image: Floats32, size: int) -> Floats32:
-    return np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
-
-
-def draw_surroundings(rng: np.random.Generator, size: int, skin: Floats) -> Surroundings:
-    """Surroundings of a stored image of size×size pixels."""
-    u = rng.random(40).tolist()
-    colour = [muted_colour(*rng.random(3).tolist()) for _ in range(2)]
-    mix = rng.random((2, 2, 1)) * (1.0 if u[0] < 0.7 else 0.1)
-    background = (colour[0] * (1 - mix) + colour[1] * mix).astype(np.float32)
-    # Octaves of smooth noise, mostly of brightness, built up at 32×32 and enlarged once.
-    rough = 0.20 * u[1] ** 1.5
-    for n, share, tint in ((4, 1.0, 0.15), (8, 0.7, 0.08), (16, 0.5 * u[2], 0.0), (32, 0.6 * u[3] ** 2, 0.0)):
-        octave = rng.standard_normal((n, n, 4), dtype=np.float32)
-        background = _resized(background, n)
-        background += np.float32(rough * share) * (octave[..., :1] + np.float32(tint) * octave[..., 1:])
-    background = _resized(background, size)
-    np.clip(background, 0, 1, out=background)
-
-    def shapes(count: int, smallest: float, largest: float, soft: float) -> Floats:
-        r = rng.random((count, 11))
-        out = np.empty((count, 12))
-        for row, q in zip(out, r):
-            turn = 3.1416 * q[5]
-            axes = (smallest + (largest - smallest) * q[3:5] ** 1.5) * size
-            row[:] = (q[0] < 0.6, q[1] * size, q[2] * size, axes[0], axes[1], np.cos(turn), np.sin(turn),
-                      0.7 + soft * size * q[9], *muted_colour(q[6], q[7], q[8]),
-                      0.25 * (q[10] - 0.5))  # fmt: skip
-        return out
-
-    behind = shapes(int(9 * u[4] ** 1.5) if u[5] < 0.75 else 0, 0.03, 0.4, 0.08)
-    before = shapes(0, 0, 0, 0)
-    if u[6] < 0.10:  # an object
-        before = shapes(1, 0.05, 0.22, 0.01)
-    elif u[6] < 0.17:  # fingers of a hand, from the lower half
-        turn = np.pi * (0.15 + 0.7 * u[7])
-        across = np.array([np.sin(turn), -np.cos(turn)])
-        at = size * np.array([0.2 + 0.6 * u[8], 0.55 + 0.35 * u[9]])
-        width = size * (0.030 + 0.012 * u[10])
-        before = np.array(
-            [
-                (0, *(at + across * width * 1.9 * i), size * (0.16 - 0.02 * abs(i - 1.4)), width,
-                np.cos(turn),
-                 np.sin(turn), 0.9 + 0.006 * size, *(skin * (0.92 + 0.04 * i)), 0.12)
-                for i in range(4)
-            ]
-        )  # fmt: skip
-    blur = (0.25 + 1.0 * u[11] ** 2) * size / 150 if u[12] < 0.5 else 0.0
-    noise = 0.030 * u[13] ** 2
-    gamma = np.exp(0.28 * (2 * u[14] - 1))
-    contrast = 0.85 + 0.3 * u[15]
-    tone = np.clip((_RAMP**gamma - 0.5) * contrast + 0.5, 0, 1)
-    offset = np.array([int(u[16] * NOISE_TILE), int(u[17] * NOISE_TILE)])
-    jpeg = 35 + int(60 * u[19]) if u[18] < 0.5 else 0
-    return Surroundings(background, behind, before, blur, noise, offset, (tone * 255 + 0.5).astype(np.uint8), jpeg)

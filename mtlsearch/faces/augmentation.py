@@ -5,14 +5,16 @@ What each transform means, in this order:
 1. flip: the stored image is mirrored left to right (landmarks permuted, coefficients times their parity);
 2. similarity: rotation about the image's centre, clockwise as seen, scale, shift; sampled bilinearly, the stored
    image's edge continues outside it;
-3. tone, on values v in [0, 1] *before* interpolation: v^gamma, then (v − ½)·contrast + ½ + brightness, clipped;
+3. tone, on values v in [0, 1] *before* interpolation: v^gamma, then (v − ½)·contrast + ½ + brightness, then times the
+   channel's gain (colour), clipped;
 4. grey: every channel becomes the luma 0.299 R + 0.587 G + 0.114 B;
-5. noise: σ times a fixed tile of standard normals, at a random offset;
-6. normalisation with ImageNet's mean and standard deviation;
-7. erasing: a rectangle is set to 0 (the mean colour).
+5. blur: a Gaussian of σ output pixels, cut off at 3σ; the output's edge continues outside it;
+6. noise: σ times a fixed tile of standard normals, at a random offset;
+7. normalisation with ImageNet's mean and standard deviation;
+8. erasing: a rectangle is set to 0 (the mean colour).
 
-Two implementations, tested against each other: `transform_reference` in plain torch for any device, and a fused numba
-pass over CPU bytes, `augmentation_cpu`.
+Two implementations, tested against each other: `transform_reference` in plain torch for any device, and a numba pass
+over CPU bytes, `augmentation_cpu`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from torch.nn import functional
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
-from mtlsearch.faces.geometry import FLIP_68
+from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
+from mtlsearch.faces.geometry import FLIPS
+from mtlsearch.faces.morphable_model import morphable_model
 from mtlsearch.training.schema import Section
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -49,8 +53,9 @@ class Augmentation(Section):
     """Strengths of the transforms; `Augmentation.off()` is the plain centre crop of evaluation.
 
     rotation: degrees, uniform in ±; scale: log of the factor, uniform in ±; shift: share of S, uniform in ±; flip,
-    grey, erase: probabilities; brightness, contrast: uniform in ± (added; around 1); gamma: log of the exponent,
-    uniform in ±; noise: largest σ, uniform from 0; erase_size: largest side of the erased rectangle, share of S.
+    grey, blur, erase: probabilities; brightness, contrast: uniform in ± (added; around 1); gamma, colour: log of the
+    exponent and of each channel's gain, uniform in ±; blur_size: largest σ, share of S, uniform from 0; noise: largest
+    σ, uniform from 0; erase_size: largest side of the erased rectangle, share of S.
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
@@ -60,7 +65,10 @@ class Augmentation(Section):
     brightness: Share = 0.10
     contrast: Share = 0.20
     gamma: Annotated[float, Field(ge=0, le=2)] = 0.25
+    colour: Share = 0.10
     grey: Share = 0.10
+    blur: Share = 0.10
+    blur_size: Annotated[float, Field(ge=0, le=0.05)] = 0.01
     noise: Share = 0.03
     erase: Share = 0.20
     erase_size: Share = 0.35
@@ -80,8 +88,9 @@ class Draws:
     """What one batch drew, on the CPU (B samples). See the module's text for the meaning.
 
     flip (B,) bool; turn (B,) degrees; affine (B, 2, 3) float64: pixels of the (already flipped) stored image to pixels
-    of the output; table (B, 256) float32: tone of a byte; grey (B,) float32 0 or 1; sigma (B,) float32; offset (B, 2)
-    int64 rows, columns; erased (B, 4) int64: top, left, bottom, right, exclusive.
+    of the output; table (B, 3, 256) float32: tone of a channel's byte; grey (B,) float32 0 or 1; blur (B,) float32: σ
+    in output pixels; sigma (B,) float32; offset (B, 2) int64 rows, columns; erased (B, 4) int64: top, left, bottom,
+    right, exclusive.
     """
 
     flip: Tensor
@@ -89,6 +98,7 @@ class Draws:
     affine: Tensor
     table: Tensor
     grey: Tensor
+    blur: Tensor
     sigma: Tensor
     offset: Tensor
     erased: Tensor
@@ -104,20 +114,20 @@ def draw(
 ) -> Draws:
     """Random numbers of a batch. generator: a CPU generator, so that CPU and GPU runs draw alike."""
     a = augmentation
-    u = torch.rand(batch, 16, generator=generator, dtype=torch.float64)
+    u = torch.rand(batch, 21, generator=generator, dtype=torch.float64)
     signed = 2 * u - 1
     turn = a.rotation * signed[:, 0]
     factor = torch.exp(a.scale * signed[:, 1]) * (output_size / image_size)
     shift = a.shift * output_size * signed[:, 2:4]
     cosine, sine = factor * torch.cos(torch.deg2rad(turn)), factor * torch.sin(torch.deg2rad(turn))
     linear = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], -2)
-    before, after = (stored_size - 1) / 2, (output_size - 1) / 2
-    offset = after + shift - linear.sum(-1) * before
-    affine = torch.cat([linear, offset[..., None]], -1)
+    affine = _about_the_centre(linear, stored_size, output_size)
+    affine[..., 2] += shift
 
     ramp = torch.arange(256, dtype=torch.float64) / 255
     tone = ramp ** torch.exp(a.gamma * signed[:, 4:5])
-    table = ((tone - 0.5) * (1 + a.contrast * signed[:, 5:6]) + 0.5 + a.brightness * signed[:, 6:7]).clamp(0, 1)
+    tone = (tone - 0.5) * (1 + a.contrast * signed[:, 5:6]) + 0.5 + a.brightness * signed[:, 6:7]
+    table = (tone[:, None] * torch.exp(a.colour * signed[:, 16:19, None])).clamp(0, 1)
 
     sides = a.erase_size * output_size * (0.3 + 0.7 * u[:, 7:9]) * (u[:, 9:10] < a.erase)
     corner = u[:, 10:12] * (output_size - sides)
@@ -128,10 +138,22 @@ def draw(
         affine=affine,
         table=table.float(),
         grey=(u[:, 13] < a.grey).float(),
+        blur=(a.blur_size * output_size * u[:, 19] * (u[:, 20] < a.blur)).float(),
         sigma=(a.noise * u[:, 14]).float(),
         offset=torch.stack([u[:, 15] * NOISE_TILE, (u[:, 15] * NOISE_TILE * 97) % NOISE_TILE], -1).long(),
         erased=erased,
     )
+
+
+def _about_the_centre(linear: Tensor, stored_size: int, output_size: int) -> Tensor:
+    """(…, 2, 2) -> (…, 2, 3): the map that takes the stored image's centre to the output's."""
+    offset = (output_size - 1) / 2 - linear.sum(-1) * ((stored_size - 1) / 2)
+    return torch.cat([linear, offset[..., None]], -1)
+
+
+def centre_crop(stored_size: int, image_size: int, output_size: int) -> Tensor:
+    """(2, 3) float64: pixels of the stored image to pixels of the output, of evaluation's crop."""
+    return _about_the_centre(torch.eye(2, dtype=torch.float64) * (output_size / image_size), stored_size, output_size)
 
 
 @lru_cache(maxsize=1)
@@ -156,12 +178,32 @@ def sampling_matrix(draws: Draws, stored_size: int) -> Tensor:
     return torch.where(draws.flip[:, None, None], mirrored, matrix)
 
 
+def blur_weights(sigma: Tensor) -> Tensor:
+    """(B,) σ in pixels -> (B, 2R + 1) float32: a Gaussian's weights, of sum 1 and 0 beyond 3σ; R is the largest 3σ."""
+    spread = sigma.double()[:, None].clamp(min=1e-3)
+    radius = math.ceil(3 * float(spread.max())) if len(sigma) else 1
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (steps / spread) ** 2) * (steps.abs() <= torch.ceil(3 * spread))
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def _blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Images (B, 3, S, S) under Gaussians of σ (B,) pixels, on the CPU; rows first, then columns."""
+    weights = blur_weights(sigma).to(images.device)
+    radius, size = weights.shape[1] // 2, images.shape[-1]
+    for dim, padding in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
+        padded = functional.pad(images, padding, mode="replicate")
+        taps = (weights[:, k, None, None, None] * padded.narrow(dim, k, size) for k in range(2 * radius + 1))
+        images = sum(taps, torch.zeros_like(images))
+    return images
+
+
 def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tensor:
     """(B, H, H, 3) uint8 -> (B, 3, S, S) float32, normalised, with plain torch operations on the images' device."""
     batch, height, width, _ = images.shape
     device = images.device
-    table = draws.table.to(device)
-    toned = table.gather(1, images.reshape(batch, -1).long()).view(batch, height, width, 3).permute(0, 3, 1, 2)
+    planes = images.permute(0, 3, 1, 2).reshape(batch, 3, -1).long()
+    toned = draws.table.to(device).gather(2, planes).view(batch, 3, height, width)
     matrix = sampling_matrix(draws, width).to(device, torch.float32)
     steps = torch.arange(output_size, dtype=torch.float32, device=device)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
@@ -171,6 +213,9 @@ def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tenso
     luma = (warped * torch.tensor(LUMA, device=device).view(3, 1, 1)).sum(1, keepdim=True)
     grey = draws.grey.to(device).view(-1, 1, 1, 1)
     warped = warped + grey * (luma - warped)
+    blurred = draws.blur.nonzero()[:, 0]
+    if len(blurred):
+        warped[blurred.to(device)] = _blur(warped[blurred.to(device)], draws.blur[blurred])
     if bool((draws.sigma > 0).any()):
         rows = (draws.offset[:, :1] + torch.arange(output_size)) % NOISE_TILE
         columns = (draws.offset[:, 1:] + torch.arange(output_size)) % NOISE_TILE
@@ -185,14 +230,8 @@ def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tenso
 
 
 @lru_cache(maxsize=1)
-def _parities() -> tuple[Tensor, Tensor]:
-    from mtlsearch.faces.morphable_model import morphable_model
-
-    model = morphable_model()
-    return (
-        torch.tensor(model.shape_parity, dtype=torch.float32),
-        torch.tensor(model.expression_parity, dtype=torch.float32),
-    )
+def _own_mirror() -> CoefficientMirror:
+    return mirror_of(morphable_model().landmark_basis())
 
 
 def transform_labels(
@@ -200,25 +239,27 @@ def transform_labels(
     draws: Draws,
     stored_size: int,
     output_size: int,
-    flip: tuple[int, ...] = FLIP_68,
-    parities: Mapping[str, Tensor] | None = None,
+    flip: tuple[int, ...] | None = None,
+    mirror: CoefficientMirror | None = None,
 ) -> Labels:
     """Labels in the pixels of the augmented images. Transforms those of the names below that are there.
 
-    landmarks (B, K, 2 or 3), visible (B, K), angles (B, 3), pose (B, 12), shape and expression (B, n). flip: the
-    permutation of the K landmarks; parities: signs of mirrored coefficients by name, by default our own model's. A
-    landmark outside the output or under the erased rectangle becomes invisible.
+    landmarks (B, K, 2 or 3), visible (B, K), angles (B, 3), pose (B, 12), shape (B, 40) and expression (B, 10), which
+    come together; inverse_distance (B,) of the camera stays as it is. flip: the permutation of the K landmarks, by
+    default that of the 68 or the 21; mirror: what mirroring does to the coefficients, by default our own model's exact
+    signs. A landmark outside the output or under the erased rectangle becomes invisible.
     """
-    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "shape", "expression"}
+    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "inverse_distance", "shape", "expression"}
     if unknown:
         raise InputError(f"cannot transform labels named {', '.join(sorted(unknown))}")
     out: Labels = {}
     device = next(iter(labels.values())).device if labels else torch.device("cpu")
     flipped = draws.flip.to(device)
     affine = draws.affine.to(device)
-    order = list(flip)
     if "landmarks" in labels:
         points = labels["landmarks"].double()
+        flip = flip or FLIPS[points.shape[1]]
+        order = list(flip)
         points = torch.where(flipped[:, None, None], geometry.mirror_landmarks(points, stored_size, flip), points)
         points = geometry.transform_points(points, affine)
         out["landmarks"] = points.to(labels["landmarks"].dtype)
@@ -236,10 +277,15 @@ def transform_labels(
         pose = labels["pose"].double()
         pose = torch.where(flipped[:, None], geometry.mirror_pose(pose, stored_size), pose)
         out["pose"] = geometry.rotate_pose(pose, affine, stored_size, output_size).to(labels["pose"].dtype)
-    for name, own in zip(("shape", "expression"), _parities()):
-        if name in labels:
-            signs = (parities[name] if parities is not None else own).to(device, labels[name].dtype)
-            out[name] = torch.where(flipped[:, None], labels[name] * signs, labels[name])
+    if "inverse_distance" in labels:
+        out["inverse_distance"] = labels["inverse_distance"]
+    if "shape" in labels or "expression" in labels:
+        mirror = mirror or _own_mirror()
+        coefficients = torch.cat([labels["shape"], labels["expression"]], 1).double()
+        matrix, offset = (torch.from_numpy(array).to(device) for array in (mirror.matrix, mirror.offset))
+        mirrored = coefficients @ matrix.T + offset
+        coefficients = torch.where(flipped[:, None], mirrored, coefficients).to(labels["shape"].dtype)
+        out["shape"], out["expression"] = coefficients.split([labels[n].shape[1] for n in ("shape", "expression")], 1)
     return out
 
 
@@ -250,8 +296,8 @@ def augment(
     image_size: int,
     output_size: int | None = None,
     generator: torch.Generator | None = None,
-    flip: tuple[int, ...] = FLIP_68,
-    parities: Mapping[str, Tensor] | None = None,
+    flip: tuple[int, ...] | None = None,
+    mirror: CoefficientMirror | None = None,
 ) -> tuple[Tensor, Labels]:
     """A batch for training, or for evaluation with `Augmentation.off()`.
 
@@ -265,11 +311,11 @@ def augment(
     if not 0 < image_size <= stored:
         raise InputError(f"image_size must lie in [1, {stored}], the side of the stored images, got {image_size}")
     draws = draw(augmentation, len(images), stored, image_size, size, generator)
-    return transform_images(images, draws, size), transform_labels(labels, draws, stored, size, flip, parities)
+    return transform_images(images, draws, size), transform_labels(labels, draws, stored, size, flip, mirror)
 
 
 def transform_images(images: Tensor, draws: Draws, output_size: int) -> Tensor:
-    """The faster implementation for the images' device: the fused pass on the CPU, plain torch elsewhere."""
+    """The faster implementation for the images' device: numba on the CPU, in torch's number of threads, else torch."""
     if images.device.type == "cpu":
         from mtlsearch.faces.augmentation_cpu import transform_fused
 
@@ -281,6 +327,3 @@ def denormalize(images: Tensor) -> Tensor:
     """(B, 3, S, S) normalised -> (B, S, S, 3) uint8 RGB, to look at what a network sees."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
-assert math.isclose(sum(LUMA), 1.0)

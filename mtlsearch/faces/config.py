@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from mtlsearch.faces.augmentation import Augmentation
 from mtlsearch.faces.synthetic import SyntheticRecipe
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.schema import Section
 
+ImageSize = Annotated[int, Field(ge=32, le=1024)]
+
 
 class SyntheticData(Section):
     """The library's own rendered faces; `SyntheticRecipe` says what each number means."""
 
     name: Literal["synthetic"] = "synthetic"
-    image_size: Annotated[int, Field(ge=32, le=1024)] = 120
+    image_size: ImageSize = 120
     train: PositiveInt = 20_000
     val: PositiveInt = 1_000
     test: PositiveInt = 2_000
@@ -28,11 +31,40 @@ class SyntheticData(Section):
         return SyntheticRecipe(**self.model_dump(exclude={"name"}))
 
 
+def _absolute(folder: str) -> str:
+    """Workers of a search run in other folders."""
+    return str(Path(folder).expanduser().absolute())
+
+
+PackFolder = Annotated[str, AfterValidator(_absolute)]
+
+
+class PackedData(Section):
+    """Packs that `python -m mtlsearch.data` made, of real or rendered faces, by their folders.
+
+    train: the pack of the training split, and of the others where they are not named; val, test: packs of their own;
+    image_size: side of the network's input, by default that of the training pack's crops.
+    """
+
+    name: Literal["packed"]
+    train: PackFolder
+    val: PackFolder | None = None
+    test: PackFolder | None = None
+    image_size: ImageSize | None = None
+
+    def folder(self, split: str) -> str:
+        """The pack that a split is read from."""
+        return getattr(self, split) or self.train
+
+
+DataConfig = Annotated[SyntheticData | PackedData, Field(discriminator="name")]
+
+
 class FaceRunConfig(RunConfig):
     """A run config of a face problem; `system` says which subclass a tree belongs to."""
 
     system: str
-    data: SyntheticData = SyntheticData()
+    data: DataConfig = SyntheticData()
     augmentation: Augmentation = Augmentation()
     model: Any
     losses: Any

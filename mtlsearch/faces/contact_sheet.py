@@ -1,16 +1,22 @@
-"""Contact sheets: many faces on one picture, with and without their landmarks, for people to look at."""
+"""Contact sheets: many faces on one picture, with and without their landmarks, for people to look at.
+
+    python -m mtlsearch.faces.contact_sheet docs/images/synthetic-faces.jpg
+
+makes the one in the documentation: the first 40 faces of the default recipe at 120 pixels.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.appearance import Bytes
 from mtlsearch.faces.head_mesh import Floats
 from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.uv_masks import Bytes
 
 VISIBLE, HIDDEN = (60, 230, 90), (240, 70, 60)  # RGB
 
@@ -54,6 +60,11 @@ def save_image(image: Bytes, path: str | Path) -> Path:
     kind = path.suffix.lower()
     if kind not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"images are written as .png or .jpg, got {str(path)!r}")
-    _, encoded = cv2.imencode(kind, np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 9] if kind == ".png" else []
+    _, encoded = cv2.imencode(kind, np.ascontiguousarray(image[..., ::-1]), options)
     path.write_bytes(encoded.tobytes())
     return path
+
+
+if __name__ == "__main__":
+    save_image(contact_sheet(SyntheticRecipe(image_size=120)), sys.argv[1])

@@ -38,6 +38,12 @@ FLIP_68: tuple[int, ...] = (
 )  # fmt: skip
 """`landmarks[FLIP_68]` puts the 68 points of a mirrored face back into the scheme's order. An involution."""
 
+FLIP_21: tuple[int, ...] = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 16, 15, 14, 13, 12, 19, 18, 17, 20)
+"""The same for AFLW's 21 points: brows, eyes, ear, nose, ear, mouth, chin."""
+
+FLIPS: dict[int, tuple[int, ...]] = {68: FLIP_68, 21: FLIP_21}
+"""The mirror permutation of a layout by its number of points."""
+
 
 def _namespace(array: Any) -> Any:
     return torch if isinstance(array, torch.Tensor) else np
@@ -220,6 +226,19 @@ def crop_from_landmarks(landmarks: Array, factor: float = math.sqrt(2)) -> Array
     return _join([centre - half, centre + half])
 
 
+def crop_from_box(box: Array) -> Array:
+    """The square crop around a face detector's box, 3DDFA's rule: side 1.58·(w + h)/2, its centre 0.14·(w + h)/2 below.
+
+    (…, 4) pixels: left, top, right, bottom -> (…, 4), as `crop_from_landmarks`.
+    """
+    box = _floating(box)
+    low, high = box[..., :2], box[..., 2:]
+    size = (high - low).sum(-1)[..., None] / 2
+    centre = (low + high) / 2 + _join([size * 0, size * 0.14])
+    half = size * (1.58 / 2)
+    return _join([centre - half, centre + half])
+
+
 def _in_plane(degrees: Any) -> Any:
     """Rz of an angle (…) in degrees, by exact values at 0."""
     zero = degrees * 0
@@ -316,8 +335,17 @@ def pose_matrix(angles: Array, scale: Array, translation: Array) -> Array:
     return joined.reshape(*joined.shape[:-2], 12)
 
 
-def project(points: Array, pose: Array, height: int) -> Array:
-    """Model points (…, K, 3) under poses (…, 12) -> (…, K, 3) pixels of an image of `height` rows: x, y down, z."""
+def project(points: Array, pose: Array, height: int, inverse_distance: Array | float = 0.0) -> Array:
+    """Model points (…, K, 3) under poses (…, 12) -> (…, K, 3) pixels of an image of `height` rows: x, y down, z.
+
+    inverse_distance (…): 0 for weak perspective, [sR | t] itself. Else 1 / the camera's distance from the model's
+    origin, in model units: a point at depth Z = (R·S)_z is enlarged about t by 1/(1 − Z·inverse_distance), in all three
+    coordinates. That is a perspective camera that looks at the origin; [sR | t] is its first-order approximation there.
+    """
     matrix = pose.reshape(*pose.shape[:-1], 3, 4)
-    moved = points @ matrix[..., :3].swapaxes(-1, -2) + matrix[..., None, :, 3]
+    moved = points @ matrix[..., :3].swapaxes(-1, -2)
+    if not (isinstance(inverse_distance, int | float) and inverse_distance == 0):
+        scale = _norm(_norm(matrix[..., 2, 0], matrix[..., 2, 1]), matrix[..., 2, 2])
+        moved = moved / (1 - moved[..., 2:] * (inverse_distance / scale)[..., None, None])
+    moved = moved + matrix[..., None, :, 3]
     return _stack([moved[..., 0], (height - 1) - moved[..., 1], moved[..., 2]])

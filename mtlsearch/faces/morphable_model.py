@@ -17,12 +17,16 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from mtlsearch.faces.head_mesh import Floats, HeadMesh, bump, head_mesh
+from mtlsearch.faces import head_surface as surface
+from mtlsearch.faces.head_mesh import Floats, HeadMesh, head_mesh
+from mtlsearch.faces.head_surface import bump, step
 
 SHAPE_MODES = 40
 EXPRESSION_MODES = 10
-KERNEL_SCALES = ((0.75, 0.065), (0.33, 0.022))
+KERNEL_SCALES = ((0.75, 0.038), (0.33, 0.015))
 """(length, standard deviation of the displacement) of the two scales, model units."""
+SHUT = 2.1
+"""The coefficient of "blink" that closes the eyes."""
 ASYMMETRY = 0.05
 """Share of the odd part's variance: real faces are nearly, not exactly, symmetric."""
 EXPRESSIONS = (
@@ -85,8 +89,8 @@ def _shape_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
     points = mesh.vertices
     # Nyström: eigenfunctions from a sample of one half of the head (the kernel's parity gives the other),
     # twice as dense on the face, where identity shows.
-    right = np.flatnonzero((points[:, 0] >= 0) & (points[:, 1] > -1.2))
-    weight = np.where((points[right, 2] > 0.2) & (points[right, 1] > -0.9), 2.0, 1.0)
+    right = np.flatnonzero((points[:, 0] >= 0) & (points[:, 1] > -1.5))
+    weight = np.where((points[right, 2] > 0.3) & (points[right, 1] > -1.2), 2.0, 1.0)
     chosen = np.random.default_rng(68).choice(right, 360, replace=False, p=weight / weight.sum())
     sample = points[chosen]
     flip = np.array([-1.0, 1.0, 1.0])
@@ -116,42 +120,52 @@ def _shape_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
 
 def _expression_modes(mesh: HeadMesh) -> tuple[Floats, Floats]:
     """Modes (V, 3, 10) in the order of EXPRESSIONS, parity (10,)."""
-    x, y = mesh.vertices[:, 0], mesh.vertices[:, 1]
-    ax, zero = np.abs(x), np.zeros_like(x)
-    front = 1 / (1 + np.exp(-(np.cos(mesh.angle) - 0.1) / 0.05)) / (1 + np.exp(-(y + 1.05) / 0.04))
-    below = 1 / (1 + np.exp((y + 0.4205) / 0.006))  # the lips part between the inner contours
-    jaw = np.exp(-((ax / 0.62) ** 4)) * below * (0.25 + 0.75 * np.exp(-((ax / 0.30) ** 2)))
+    x, y, z = mesh.vertices.T
+    ax, side, zero = np.abs(x), np.sign(x) * np.minimum(np.abs(x) / 0.1, 1), np.zeros_like(x)
+    front = step(np.cos(mesh.angle) - 0.12, 0.05) * step(y + 1.5, 0.10)
+
+    # The jaw turns about the ears. The lips part between the rows of their edges, the cheeks stretch.
+    parted = np.clip((surface.UPPER_LIP - mesh.level) / (surface.UPPER_LIP - surface.LOWER_LIP), 0, 1)
+    stretched = step(surface.MOUTH_Y - 0.02 - y, 0.10)
+    between = step(surface.MOUTH_WIDTH * 0.97 - ax, 0.012)
+    corner = np.clip(1 - (ax / surface.MOUTH_WIDTH) ** 2, 0, 1) ** 0.5  # the corners stay half-way
+    jaw = between * parted * (0.5 + 0.5 * corner) + (1 - between) * stretched * (0.4 + 0.6 * step(-0.72 - y, 0.05))
+    jaw = np.where(mesh.level < -8, 1.0, jaw) * front
+
+    # Lids slide over the eyeball: their edges move, the rows between are folded together.
+    opened = np.clip((mesh.level - surface.LOWER_LID) / (surface.UPPER_LID - surface.LOWER_LID), 0, 1)
+    along = np.clip(1 - ((ax - surface.EYE_X) / surface.EYE_WIDTH) ** 2, 0, 1)
+    lower, upper = surface.lid_edges(x)
+    fold = np.where(y > upper, np.exp(-((np.clip(y - upper, 0, None) / 0.065) ** 2)), opened)
+    under = np.where(y < lower, np.exp(-((np.clip(lower - y, 0, None) / 0.075) ** 2)), 1 - opened)
+    inside = np.clip(1 - np.abs(mesh.level - surface.MOUTH_Y) / 0.0095, 0, 1) * between * corner
+    upper_lip = bump(x, y, 0, -0.63, 0.17, 0.07) * (1 - parted) * between
+    lower_lip = bump(x, y, 0, -0.75, 0.17, 0.09) * parted * between
+    corners = bump(ax, y, surface.MOUTH_WIDTH, surface.MOUTH_Y, 0.13, 0.13)
+    cheeks = bump(ax, y, 0.37, -0.25, 0.16, 0.15)
     fields: dict[str, tuple[Floats, Floats, Floats]] = {
-        "jaw_open": (zero, -0.10 * jaw, -0.025 * jaw),
+        "jaw_open": (zero, -0.075 * z * jaw, 0.075 * (y + 0.1) * jaw - 0.035 * inside),
         "smile": (
-            0.045 * np.sign(x) * bump(ax, y, 0.25, -0.42, 0.15, 0.12) * np.minimum(ax / 0.1, 1),
-            0.040 * bump(ax, y, 0.27, -0.42, 0.10, 0.11) + 0.012 * bump(ax, y, 0.40, 0.0, 0.15, 0.12),
-            0.018 * bump(ax, y, 0.40, -0.05, 0.14, 0.14) - 0.02 * bump(ax, y, 0.25, -0.42, 0.1, 0.08),
+            0.055 * side * corners,
+            0.045 * corners + 0.020 * cheeks + 0.020 * upper_lip - 0.016 * lower_lip,
+            0.020 * cheeks - 0.022 * corners - 0.008 * (upper_lip + lower_lip),
         ),
-        "pucker": (
-            -0.16 * x * bump(x, y, 0, -0.42, 0.28, 0.15),
-            zero,
-            0.04 * bump(x, y, 0, -0.42, 0.16, 0.11),
-        ),
-        "brow_raise": (zero, 0.035 * bump(ax, y, 0.36, 0.47, 0.25, 0.09), zero),
+        "pucker": (-0.15 * x * bump(x, y, 0, -0.69, 0.30, 0.15), zero, 0.04 * bump(x, y, 0, -0.69, 0.17, 0.11)),
+        "brow_raise": (zero, 0.034 * bump(ax, y, 0.36, 0.23, 0.26, 0.11), zero),
         "frown": (
-            -0.012 * np.sign(x) * bump(ax, y, 0.20, 0.46, 0.12, 0.08) * np.minimum(ax / 0.1, 1),
-            -0.028 * bump(ax, y, 0.17, 0.46, 0.14, 0.08),
-            0.008 * bump(ax, y, 0.12, 0.44, 0.1, 0.08),
+            -0.012 * side * bump(ax, y, 0.18, 0.21, 0.13, 0.09),
+            -0.028 * bump(ax, y, 0.17, 0.21, 0.15, 0.09),
+            0.008 * bump(ax, y, 0.10, 0.21, 0.10, 0.09),
         ),
-        "blink": (zero, -0.020 * bump(ax, y, 0.31, 0.295, 0.13, 0.028), zero),
-        "squint": (
-            zero,
-            0.012 * bump(ax, y, 0.31, 0.215, 0.13, 0.03),
-            0.006 * bump(ax, y, 0.31, 0.16, 0.14, 0.05),
-        ),
-        "mouth_aside": (0.030 * bump(x, y, 0, -0.42, 0.33, 0.16), zero, zero),
+        "blink": (zero, -(upper - lower - 0.006) / SHUT * fold * (along > 0), 0.006 * fold * along),
+        "squint": (zero, 0.012 * under * along - 0.006 * fold * along, 0.006 * under * along),
+        "mouth_aside": (0.030 * bump(x, y, 0, -0.69, 0.35, 0.17), zero, zero),
         "cheek_puff": (
-            0.02 * np.sign(x) * bump(ax, y, 0.45, -0.27, 0.16, 0.18),
+            0.022 * side * bump(ax, y, 0.45, -0.48, 0.17, 0.20),
             zero,
-            0.035 * bump(ax, y, 0.40, -0.27, 0.16, 0.18),
+            0.03 * bump(ax, y, 0.40, -0.48, 0.17, 0.20),
         ),
-        "jaw_aside": (0.025 * jaw + 0.012 * bump(x, y, 0, -0.8, 0.4, 0.2), zero, zero),
+        "jaw_aside": (0.022 * z * jaw, zero, zero),
     }
     parity = np.array([-1.0 if name in ("mouth_aside", "jaw_aside") else 1.0 for name in EXPRESSIONS])
     modes = [_symmetrised(np.stack(fields[name], -1) * front[:, None], p, mesh) for name, p in zip(EXPRESSIONS, parity)]
@@ -176,7 +190,7 @@ class MorphableModel:
 
     mesh: topology, UV and landmarks; mean (V, 3); shape_modes (V, 3, 40); expression_modes (V, 3, 10); shape_parity
     (40,) and expression_parity (10,): +1 or −1, the factors of the coefficients when a face is mirrored. Coefficients
-    have unit variance. Model units, float64.
+    have unit variance. Model units (decimetres), the origin at the centroid of the 68 mean landmarks, float64.
     """
 
     mesh: HeadMesh
@@ -194,9 +208,7 @@ class MorphableModel:
         """(…, 40), (…, 10) -> (…, 68, 3) in model units."""
         basis = self.landmark_basis()
         return (
-            basis.mean
-            + np.einsum("lck,...k->...lc", basis.shape, shape)
-            + np.einsum("lck,...k->...lc", basis.expression, expression)
+            basis.mean + np.tensordot(shape, basis.shape, (-1, 2)) + np.tensordot(expression, basis.expression, (-1, 2))
         )
 
     def landmark_basis(self) -> LandmarkBasis:
@@ -216,7 +228,8 @@ def morphable_model() -> MorphableModel:
     with _one_thread():
         shape, shape_parity = _shape_modes(mesh)
     expression, expression_parity = _expression_modes(mesh)
-    return MorphableModel(mesh, mesh.vertices, shape, expression, shape_parity, expression_parity)
+    mean = mesh.vertices - _at_landmarks(mesh, mesh.vertices).mean(0) * [0, 1, 1]
+    return MorphableModel(mesh, mean, shape, expression, shape_parity, expression_parity)
 
 
 @lru_cache(maxsize=1)

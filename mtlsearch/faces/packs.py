@@ -2,14 +2,22 @@
 
     <folder>/manifest.json
     <folder>/train.images.npy   (N, H, H, 3) uint8 RGB
-    <folder>/train.labels.npz   named arrays, no pickles; see `synthetic.LABELS`
+    <folder>/train.labels.npz   named arrays, no pickles; the table below
+    <folder>/basis.npz          of real data with parameters: the 68 rows of the model they belong to
     … the same for val and test
 
-A pack appears whole or not at all: it is written to a temporary folder beside its place and renamed, under a lock, so
-that processes that start together pack once and the others wait and open.
+| label | shape per sample | what |
+| --- | --- | --- |
+| landmarks | (K, 2 or 3) float32 | pixels of the stored image |
+| visible | (K,) bool | |
+| angles | (3,) float32 | degrees: pitch, yaw, roll as the data set has them; NaN where it does not say |
+| pose, shape, expression | (12,), (40,), (10,) float32 | of the morphable model; only where the data set has them |
+| box | (4,) float32 | stored pixels; √(w·h) normalises the NME. Synthetic faces have none: it is the landmarks' box |
+| crop | (2, 3) float64 | pixels of the original photograph to pixels of the stored image; not for synthetic faces |
+| name | str | of the sample in its data set; not for synthetic faces |
 
-Rendering runs in threads: the work is in numba and OpenCV, which release the interpreter's lock, and threads need no
-pickling, no `__main__` guard and no second copy of the model, whoever the caller is: script, pytest or Ray actor.
+A pack appears whole or not at all, under a lock, so that processes that start together pack once and the others wait
+and open; `pack_writer` says how.
 """
 
 from __future__ import annotations
@@ -17,11 +25,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import zipfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,14 +40,17 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from mtlsearch.errors import InputError
+from mtlsearch.faces.morphable_model import LandmarkBasis, morphable_model
+from mtlsearch.faces.pack_writer import FORMAT_VERSION, PackPlan, SplitPlan, checksum, write_pack
+from mtlsearch.faces.safe_files import load_npz
 from mtlsearch.faces.synthetic import GENERATOR_VERSION, LABELS, SPLITS, SyntheticRecipe, render_sample
 from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 
-FORMAT_VERSION = 1
 CACHE_VARIABLE = "MTLSEARCH_CACHE"
-_CHUNK = 32  # images a task: small enough for a smooth progress bar, large enough to hide its cost
-_MANIFEST_LIMIT = 1 << 20
+SYNTHETIC = "synthetic"
+BASIS_FILE = "basis.npz"
+_MANIFEST_LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,12 @@ class Pack:
         self._splits: dict[str, PackedSplit] = {}
 
     def __repr__(self) -> str:
-        return f"Pack({str(self.folder)!r}, {self.counts}, image_size={self.image_size})"
+        return f"Pack({str(self.folder)!r}, {self.source}, {self.counts}, image_size={self.image_size})"
+
+    @property
+    def source(self) -> str:
+        """The name of the data set, or `SYNTHETIC`."""
+        return str(self.manifest["source"])
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -85,6 +100,22 @@ class Pack:
         """The recipe that a synthetic pack was rendered from."""
         return SyntheticRecipe.from_dict(self.manifest["recipe"])
 
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that name the pack's content: they follow from its manifest, and so from every checksum."""
+        return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def basis(self) -> LandmarkBasis | None:
+        """The 68 rows of the morphable model that the parameters belong to; None where the pack has no parameters."""
+        if self.source == SYNTHETIC:
+            return morphable_model().landmark_basis()
+        path = self.folder / BASIS_FILE
+        if BASIS_FILE not in self.manifest["files"]:
+            return None
+        arrays = load_npz(path, 1 << 20)
+        return LandmarkBasis(arrays["mean"], arrays["shape"], arrays["expression"])
+
     def split(self, name: str) -> PackedSplit:
         """A split by name; images stay on disk until they are read, labels are loaded."""
         if name not in self.counts:
@@ -104,15 +135,7 @@ class Pack:
 
 
 def _damaged(folder: Path, file: str, what: str) -> InputError:
-    return InputError(f"{folder / file}: {what}. Delete the folder {folder} and run again, it is rendered anew.")
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    return InputError(f"{folder / file}: {what}. Delete the folder {folder} and make it again.")
 
 
 def open_pack(folder: str | Path, verify: bool = False) -> Pack:
@@ -129,18 +152,15 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format_version"] != FORMAT_VERSION:
             raise InputError(
-                f"{path}: format version {manifest['format_version']!r}, this mtlsearch reads "
-                f"{FORMAT_VERSION}. "
-                f"Delete the folder {folder} and run again, it is rendered anew."
+                f"{path}: format version {manifest['format_version']!r}, this mtlsearch reads {FORMAT_VERSION}. "
+                f"Delete the folder {folder} and make it again."
             )
         size = int(manifest["stored_size"])
-        splits = {
-            name: (
-                int(split["count"]),
-                [(file, int(fact["bytes"]), fact["sha256"]) for file, fact in split["files"].items()],
-            )
-            for name, split in manifest["splits"].items()
-        }
+        counts = {name: int(split["count"]) for name, split in manifest["splits"].items()}
+        listed = {name: set(split["files"]) for name, split in manifest["splits"].items()}
+        groups = [manifest["files"], *(split["files"] for split in manifest["splits"].values())]
+        files = [(file, int(facts["bytes"]), facts["sha256"]) for group in groups for file, facts in group.items()]
+        str(manifest["source"]), int(manifest["image_size"])
     except OSError as error:
         raise InputError(
             f"{folder} is no pack of faces: cannot read {path.name} ({error.strerror}). Give a folder that "
@@ -151,18 +171,21 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
             raise
         raise _damaged(folder, path.name, f"not a readable manifest ({type(error).__name__}: {error})") from error
 
-    for name, (count, files) in splits.items():
-        if {file for file, _, _ in files} != {f"{name}.images.npy", f"{name}.labels.npz"}:
+    for name, found in listed.items():
+        if found != {f"{name}.images.npy", f"{name}.labels.npz"} or Path(name).name != name:
             raise _damaged(folder, path.name, f"lists unexpected files for split {name!r}")
-        for file, expected, sha256 in files:
-            try:
-                found = (folder / file).stat().st_size
-            except OSError as error:
-                raise _damaged(folder, file, f"expected {expected} bytes, the file is missing") from error
-            if found != expected:
-                raise _damaged(folder, file, f"expected {expected} bytes, found {found}")
-            if verify and _checksum(folder / file) != sha256:
-                raise _damaged(folder, file, "its content differs from its checksum")
+    if set(manifest["files"]) - {BASIS_FILE}:
+        raise _damaged(folder, path.name, "lists unexpected files")
+    for file, expected, sha256 in files:
+        try:
+            length = (folder / file).stat().st_size
+        except OSError as error:
+            raise _damaged(folder, file, f"expected {expected} bytes, the file is missing") from error
+        if length != expected:
+            raise _damaged(folder, file, f"expected {expected} bytes, found {length}")
+        if verify and checksum(folder / file) != sha256:
+            raise _damaged(folder, file, "its content differs from its checksum")
+    for name, count in counts.items():
         shape = (count, size, size, 3)
         try:
             images = np.load(folder / f"{name}.images.npy", mmap_mode="r", allow_pickle=False)
@@ -185,113 +208,67 @@ def pack_folder(recipe: SyntheticRecipe, root: str | Path | None = None) -> Path
     return base / f"faces-{recipe.image_size}px-{recipe.digest()}"
 
 
-def ensure_pack(
-    recipe: SyntheticRecipe,
-    root: str | Path | None = None,
-    progress: Progress | None = None,
-    workers: int | None = None,
-) -> Pack:
-    """The pack of a recipe, rendered now if it is not there yet.
-
-    root: default `default_root()`; progress(done, total): called in the calling thread as images are rendered, not at
-    all when the pack exists; workers: threads, default all CPUs of this process. Any number of processes may call this
-    together. Raises InputError when the folder cannot be written, the disk is too small, or an existing pack is
-    damaged.
-    """
-    folder = pack_folder(recipe, root)
-    if folder.exists():
-        return open_pack(folder)
+@contextmanager
+def pack_lock(folder: Path) -> Iterator[None]:
+    """Held while a pack is made at `folder`. InputError where nothing can be written beside it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder.parent):
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write face packs to {folder.parent}: {error.strerror}. Set {CACHE_VARIABLE} to a "
-            f"folder that "
-            "can be written."
+            f"cannot write face packs to {folder.parent}: {error.strerror}. Choose a folder that can be written, or "
+            f"set {CACHE_VARIABLE} to one."
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
-        if not folder.exists():
-            for left in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed: we hold the lock
-                shutil.rmtree(left, ignore_errors=True)
-            _render(recipe, folder, progress, workers or available_cpus())
-    return open_pack(folder)
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"writing {folder} failed: {error.strerror or error}. What was done lies in {folder.name}.partial and "
+                f"is continued by the next run; delete that folder to free its space."
+            ) from error
 
 
-def _needed_bytes(recipe: SyntheticRecipe) -> int:
-    labels = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in LABELS.values())
-    return sum(recipe.count(split) for split in SPLITS) * (recipe.stored_size**2 * 3 + labels) + 65536
+def ensure_pack(
+    recipe: SyntheticRecipe,
+    root: str | Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    folder: str | Path | None = None,
+) -> Pack:
+    """The pack of a recipe, rendered now if it is not there yet.
+
+    root: default `default_root()`; folder: the pack's own place, in the root's stead; progress(done, total): called in
+    the calling thread as images are rendered, not at all when the pack exists; workers: threads, default all CPUs of
+    this process. Any number of processes may call this together, and a call after one that was interrupted goes on from
+    where it was. Raises InputError when the folder cannot be written, the disk is too small, or what is there is
+    damaged or another pack.
+    """
+    place = pack_folder(recipe, root) if folder is None else Path(folder)
+    if not place.exists():
+        with pack_lock(place):
+            if not place.exists():
+                write_pack(place, _plan(recipe), progress, workers or available_cpus())
+    pack = open_pack(place)
+    if pack.source != SYNTHETIC or pack.recipe != recipe:
+        raise InputError(f"{place} holds another pack, {pack}; choose another folder or delete it")
+    return pack
 
 
-def _render(recipe: SyntheticRecipe, folder: Path, progress: Progress | None, workers: int) -> None:
-    needed, free = _needed_bytes(recipe), shutil.disk_usage(folder.parent).free
-    if needed > free:
-        raise InputError(
-            f"packing these faces needs {needed / 1e6:,.0f} MB, {folder.parent} has {free / 1e6:,.0f} "
-            f"MB free. Free "
-            f"some space, render fewer or smaller images, or set {CACHE_VARIABLE} to another disk."
-        )
-    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-    try:
-        total = sum(recipe.count(split) for split in SPLITS)
-        done = 0
-        manifest: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "source": "synthetic",
-            "generator_version": GENERATOR_VERSION,
-            "recipe": recipe.to_dict(),
-            "image_size": recipe.image_size,
-            "stored_size": recipe.stored_size,
-            "splits": {},
-        }
-        for split in SPLITS:
-            count, size = recipe.count(split), recipe.stored_size
-            image_file, label_file = scratch / f"{split}.images.npy", scratch / f"{split}.labels.npz"
-            if count:
-                images: npt.NDArray[np.uint8] = np.lib.format.open_memmap(
-                    image_file, mode="w+", dtype=np.uint8, shape=(count, size, size, 3)
-                )
-            else:  # an empty file cannot be mapped
-                images = np.empty((0, size, size, 3), np.uint8)
-                np.save(image_file, images)
-            labels = {name: np.empty((count, *shape), kind) for name, (shape, kind) in LABELS.items()}
+def _plan(recipe: SyntheticRecipe) -> PackPlan:
+    def split_plan(split: str) -> SplitPlan:
+        def read(index: int) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+            sample = render_sample(recipe, split, index)
+            return sample.image, {name: getattr(sample, name) for name in LABELS}
 
-            def fill(start: int, stop: int, split=split, images=images, labels=labels) -> int:  # type: ignore[no-untyped-def]
-                for i in range(start, stop):
-                    sample = render_sample(recipe, split, i)
-                    images[i] = sample.image
-                    for name, array in labels.items():
-                        array[i] = getattr(sample, name)
-                return stop - start
+        return SplitPlan(recipe.count(split), LABELS, read)
 
-            first = min(count, 1)
-            fill(0, first)  # compiles the kernels in one thread, before the others need them
-            pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="render")
-            try:
-                tasks = [pool.submit(fill, i, min(i + _CHUNK, count)) for i in range(first, count, _CHUNK)]
-                done += first
-                for task in as_completed(tasks):
-                    done += task.result()
-                    if progress is not None:
-                        progress(done, total)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-            if isinstance(images, np.memmap):
-                images.flush()
-            np.savez(label_file, **labels)  # type: ignore[arg-type]  # newer stubs know allow_pickle
-            manifest["splits"][split] = {
-                "count": count,
-                "files": {
-                    file.name: {"bytes": file.stat().st_size, "sha256": _checksum(file)}
-                    for file in (image_file, label_file)
-                },
-            }
-        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        scratch.chmod(0o755)  # mkdtemp makes it private; other users of a shared cache may read
-        scratch.rename(folder)
-    except OSError as error:
-        raise InputError(f"writing {folder} failed: {error.strerror or error}. Nothing was kept.") from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(scratch, ignore_errors=True)
+    facts = {
+        "source": SYNTHETIC,
+        "generator_version": GENERATOR_VERSION,
+        "recipe": recipe.to_dict(),
+        "image_size": recipe.image_size,
+        "stored_size": recipe.stored_size,
+    }
+    return PackPlan(facts, recipe.stored_size, {split: split_plan(split) for split in SPLITS}, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,24 @@ import torch
 from torch import nn
 
 from mtlsearch.errors import InputError, unknown_name
-from mtlsearch.faces.augmentation import Augmentation, Labels, augment
-from mtlsearch.faces.config import FaceRunConfig
-from mtlsearch.faces.metrics import YAW_BINS, nme, nme_by_yaw, pose_error
-from mtlsearch.faces.morphable_model import morphable_model
-from mtlsearch.faces.packs import Pack, ensure_pack
+from mtlsearch.faces import geometry
+from mtlsearch.faces.accumulator import FaceScores, GroundTruth
+from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
+from mtlsearch.faces.batches import DeviceSplit
+from mtlsearch.faces.coefficient_mirror import mirror_of
+from mtlsearch.faces.config import FaceRunConfig, SyntheticData
+from mtlsearch.faces.metrics import YAW_BINS, box_size, within_pose_limit
+from mtlsearch.faces.morphable_model import LandmarkBasis
+from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.faces.systems import SYSTEMS, FaceStatistics, Prediction, Targets
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.problem import Progress
 
 #: images at a time while evaluating
 _EVALUATION_BATCH = 256
+#: faces that statistics are taken of; a training split of 3DDFA's has thirty times as many
+_STATISTICS = 20_000
+#: what a training batch carries: every system learns from the parameters
 _LABELS = ("landmarks", "angles", "pose", "shape", "expression")
 
 
@@ -28,16 +36,14 @@ class FaceProblem:
     """Landmarks and head pose. NME by the published protocol: `nme` is the mean of the three yaw bins' means."""
 
     objectives = {"nme": "min", "mae": "min"}
-    metrics = (
-        "nme", "nme_0_30", "nme_30_60", "nme_60_90", "nme_std", "nme_whole",
-        "mae", "mae_pitch", "mae_yaw", "mae_roll",
-    )  # fmt: skip
+    metrics = FaceScores.names
 
     def __init__(self, config: FaceRunConfig) -> None:
         self.config = config
         self.tasks = SYSTEMS[config.system].tasks
         self._device = torch.device("cpu")
-        self._pack: Pack | None = None
+        self._packs: dict[str, Pack] = {}
+        self._splits: dict[str, DeviceSplit] = {}
 
     @classmethod
     def config_class(cls, tree: Mapping[str, Any]) -> type[RunConfig]:
@@ -47,32 +53,43 @@ class FaceProblem:
         return SYSTEMS[name].Config
 
     def prepare(self, progress: Progress | None = None) -> None:
-        self._pack = ensure_pack(self.config.data.recipe, progress=progress)
-        for split in ("val", "test"):
-            yaw = np.abs(self._pack.split(split).labels["angles"][:, 1])
-            counts = np.histogram(yaw, [0, *YAW_BINS, np.inf])[0]
-            if not counts.all():
-                raise InputError(
-                    f"data: the {split} split has {counts.tolist()} faces in the yaw bins 0-30, 30-60 and above 60 "
-                    f"degrees, and the published NME is the mean over all three; give it more images"
-                )
+        data = self.config.data
+        if isinstance(data, SyntheticData):
+            self._packs = dict.fromkeys(("train", "val", "test"), ensure_pack(data.recipe, progress=progress))
+        else:
+            opened = {folder: open_pack(folder) for folder in dict.fromkeys(map(data.folder, ("train", "val", "test")))}
+            self._packs = {split: opened[data.folder(split)] for split in ("train", "val", "test")}
+        self._check()
         self._statistics = self._measure()
 
     def to(self, device: torch.device) -> None:
         self._device = device
+        self._splits.clear()
 
     def describe_data(self) -> str:
         data = self.config.data
-        return (
-            f"synthetic faces ({data.train:,} train, {data.val:,} val, {data.test:,} test, "
-            f"{data.image_size} px, recipe {data.recipe.digest()})"
-        )
+        if isinstance(data, SyntheticData):
+            return (
+                f"synthetic faces ({data.train:,} train, {data.val:,} val, {data.test:,} test, "
+                f"{data.image_size} px, recipe {data.recipe.digest()})"
+            )
+        parts = []
+        for split, pack in self._packs.items():
+            limit, count = self._pose_limit(split), self.size(split)
+            left = count - int(within_pose_limit(pack.split(split).labels["angles"], limit).sum())
+            why = "an angle unknown" if limit is None else f"an angle unknown or beyond ±{limit:g}°"
+            published = pack.manifest.get("published")
+            of = f" of {published:,}" if split == "test" and published not in (None, count) else ""
+            note = f", {left:,} of them left out of the pose error for {why}" if left and split != "train" else ""
+            parts.append(f"{split} {pack.source} {count:,}{of}{note} [pack {pack.digest}]")
+        return f"packed faces ({'; '.join(parts)}; {self.image_size} px)"
 
     def size(self, split: str) -> int:
-        return len(self._split(split))
+        return len(self._pack(split).split(split))
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-        return self._load("train", indices, self.config.augmentation, generator)
+        images, labels = self._load("train", indices, _LABELS, self.config.augmentation, generator)
+        return images, _targets(labels)
 
     def build_model(self) -> nn.Module:
         model = SYSTEMS[self.config.system](self.config, self._statistics)  # type: ignore[arg-type]
@@ -87,77 +104,127 @@ class FaceProblem:
         return model.losses(model(images), targets)  # type: ignore[operator]
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        landmarks, angles = [], []
-        for indices in torch.arange(self.size(split)).split(_EVALUATION_BATCH):
-            images, _ = self._load(split, indices, Augmentation.off())
+        scores = FaceScores(self._pose_limit(split))
+        for rows in torch.arange(self.size(split)).split(_EVALUATION_BATCH):
+            images, _ = self._load(split, rows, (), Augmentation.off())
             prediction: Prediction = model.decode(model(images))  # type: ignore[operator]
-            landmarks.append(prediction.landmarks.cpu())
-            angles.append(prediction.angles.cpu())
-        return self._score(Prediction(torch.cat(landmarks), torch.cat(angles)), split)
+            self._add(scores, prediction, split, rows)
+        return scores.compute()
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
         """The mean landmarks and mean angles of the training split, for every face."""
-        targets = self._statistics.targets
-        count = self.size(split)
+        targets, count = self._statistics.targets, self.size(split)
         constant = Prediction(targets.landmarks.mean(0).expand(count, -1, -1), targets.angles.mean(0).expand(count, -1))
-        return self._score(constant, split)
+        scores = FaceScores(self._pose_limit(split))
+        self._add(scores, constant, split, torch.arange(count))
+        return scores.compute()
 
-    def _split(self, name: str) -> Any:
-        if self._pack is None:
+    @property
+    def image_size(self) -> int:
+        """Side of the network's input in pixels."""
+        return self.config.data.image_size or self._pack("train").image_size
+
+    @cached_property
+    def _basis(self) -> LandmarkBasis:
+        basis = self._pack("train").basis
+        assert basis is not None  # _check has seen to it
+        return basis
+
+    def _pack(self, split: str) -> Pack:
+        if not self._packs:
             raise RuntimeError("prepare() comes before anything else")
-        return self._pack.split(name)
+        return self._packs[split]
+
+    def _pose_limit(self, split: str) -> float | None:
+        return self._pack(split).manifest.get("pose_limit")
+
+    def _check(self) -> None:
+        """Raises InputError where the packs cannot serve the system or the metrics."""
+        train = self._packs["train"]
+        labels = train.split("train").labels
+        missing = [name for name in _LABELS if name not in labels]
+        if not missing and train.basis is None:
+            missing = ["basis of the parameters (pack it with --basis)"]
+        if missing or labels["landmarks"].shape[1:] != (68, 3) or not np.isfinite(labels["angles"]).all():
+            raise InputError(
+                f"data.train: {train.folder} ({train.source}) cannot train system {self.config.system}, which needs 68 "
+                f"landmarks in 3D, all angles and the morphable model's parameters; it lacks "
+                f"{', '.join(missing) or 'landmarks in 3D or some angles'}. 3ddfa and 300w_lp_3d have them all"
+            )
+        for split in ("val", "test"):
+            yaw = np.abs(self._packs[split].split(split).labels["angles"][:, 1])
+            counts = np.histogram(yaw, [0, *YAW_BINS, np.inf])[0]
+            if not counts.all():
+                raise InputError(
+                    f"data: the {split} split has {counts.tolist()} faces in the yaw bins 0-30, 30-60 and above 60 "
+                    f"degrees, and the published NME is the mean over all three; give it more images"
+                )
 
     def _load(
         self,
         split: str,
-        indices: torch.Tensor,
+        rows: torch.Tensor,
+        names: tuple[str, ...],
         augmentation: Augmentation,
         generator: torch.Generator | None = None,
-    ) -> tuple[torch.Tensor, Targets]:
-        packed = self._split(split)
-        rows = indices.numpy()
-        images = torch.from_numpy(packed.images[rows]).to(self._device)
-        labels = {name: torch.from_numpy(packed.labels[name][rows]) for name in _LABELS}
-        images, labels = augment(
-            images, labels, augmentation, image_size=self.config.data.image_size, generator=generator
+    ) -> tuple[torch.Tensor, Labels]:
+        """Rows of a split as the network sees them, and the labels of these names, on the device."""
+        pack = self._pack(split)
+        if split not in self._splits:
+            self._splits[split] = DeviceSplit(pack.split(split), self._device, _LABELS if split == "train" else ())
+        stored, labels = self._splits[split].batch(rows)
+        images, moved = augment(
+            stored,
+            {name: labels[name] for name in names},
+            augmentation,
+            pack.image_size,
+            self.image_size,
+            generator,
+            mirror=self._mirror,
         )
-        return images.contiguous(memory_format=torch.channels_last), _targets(labels, self._device)
+        return images.contiguous(memory_format=torch.channels_last), moved
+
+    @cached_property
+    def _mirror(self) -> Any:
+        return mirror_of(self._basis)
+
+    def _add(self, scores: FaceScores, prediction: Prediction, split: str, rows: torch.Tensor) -> None:
+        """Compares predictions, in pixels of the network's input, with rows of a split in the photograph's pixels."""
+        pack = self._pack(split)
+        labels = {name: torch.from_numpy(values[rows.numpy()]) for name, values in pack.split(split).labels.items()
+                  if name != "name"}  # fmt: skip
+        to_stored = labels.get("crop", torch.eye(2, 3, dtype=torch.float64).expand(len(rows), -1, -1))
+        from_stored = _inverse(to_stored)
+        from_input = _compose(from_stored, _inverse(centre_crop(pack.stored_size, pack.image_size, self.image_size)))
+        points = geometry.transform_points(prediction.landmarks.cpu().double(), from_input)
+        size = None
+        if "box" in labels:
+            corners = geometry.transform_points(labels["box"].double().view(-1, 2, 2), from_stored)
+            size = box_size(corners.view(-1, 4))
+        truth = GroundTruth(
+            geometry.transform_points(labels["landmarks"].double(), from_stored),
+            labels["angles"],
+            # a rendered landmark counts wherever it is, as those of AFLW2000-3D do
+            labels["visible"] if labels["landmarks"].shape[1] == 21 else None,
+            size,
+        )
+        scores.update(points, prediction.angles, truth)
 
     def _targets_of(self, split: str) -> Targets:
-        """Targets of a whole split in the pixels of its central crop, without touching an image."""
-        packed = self._split(split)
-        margin = (self._pack.stored_size - self.config.data.image_size) / 2  # type: ignore[union-attr]
-        labels = {name: torch.from_numpy(packed.labels[name]) for name in _LABELS}
-        labels["landmarks"] = labels["landmarks"] - torch.tensor([margin, margin, 0.0])
-        pose = labels["pose"].clone()
-        pose[:, 3] -= margin
-        pose[:, 7] -= margin
-        labels["pose"] = pose
-        return _targets(labels, torch.device("cpu"))
-
-    def _score(self, prediction: Prediction, split: str) -> dict[str, float]:
-        targets = self._targets_of(split)
-        by_yaw = nme_by_yaw(nme(prediction.landmarks, targets.landmarks), targets.angles[:, 1])
-        pitch, yaw, roll = pose_error(prediction.angles, targets.angles).double().mean(dim=0).tolist()
-        return {
-            "nme": by_yaw.mean_of_bins,
-            "nme_0_30": by_yaw.nme_0_30,
-            "nme_30_60": by_yaw.nme_30_60,
-            "nme_60_90": by_yaw.nme_60_90,
-            "nme_std": by_yaw.std_of_bins,
-            "nme_whole": by_yaw.whole_set,
-            "mae": (pitch + yaw + roll) / 3,
-            "mae_pitch": pitch,
-            "mae_yaw": yaw,
-            "mae_roll": roll,
-        }
+        """Targets of a split, or of rows spread over a large one, in the pixels of its central crop."""
+        pack, count = self._pack(split), self.size(split)
+        rows = np.linspace(0, count - 1, min(count, _STATISTICS)).round().astype(np.int64)
+        labels = {name: torch.from_numpy(pack.split(split).labels[name][rows]) for name in _LABELS}
+        crop = centre_crop(pack.stored_size, pack.image_size, self.image_size)
+        labels["landmarks"] = geometry.transform_points(labels["landmarks"].double(), crop)
+        labels["pose"] = geometry.rotate_pose(labels["pose"].double(), crop, pack.stored_size, self.image_size)
+        return _targets(labels)
 
     def _measure(self) -> FaceStatistics:
-        targets = self._targets_of("train")
-        basis = morphable_model().landmark_basis()
+        targets, basis = self._targets_of("train"), self._basis
         std, mean = torch.std_mean(targets.parameters.double(), dim=0)
         return FaceStatistics(
-            image_size=self.config.data.image_size,
+            image_size=self.image_size,
             basis_mean=torch.from_numpy(basis.mean).float(),
             basis_modes=torch.from_numpy(np.concatenate([basis.shape, basis.expression], axis=2)).float(),
             parameter_mean=mean.float(),
@@ -167,10 +234,18 @@ class FaceProblem:
         )
 
 
-def _targets(labels: Labels, device: torch.device) -> Targets:
+def _targets(labels: Labels) -> Targets:
     parameters = torch.cat([labels["pose"], labels["shape"], labels["expression"]], dim=1)
-    return Targets(
-        labels["landmarks"].float().to(device),
-        labels["angles"].float().to(device),
-        parameters.float().to(device),
-    )
+    return Targets(labels["landmarks"].float(), labels["angles"].float(), parameters.float())
+
+
+def _inverse(affine: torch.Tensor) -> torch.Tensor:
+    """(…, 2, 3) -> (…, 2, 3)"""
+    linear = torch.linalg.inv(affine[..., :2])
+    return torch.cat([linear, -(linear @ affine[..., 2:])], -1)
+
+
+def _compose(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """The map that does `before`, then `after`; both (…, 2, 3)."""
+    linear = after[..., :2] @ before[..., :2]
+    return torch.cat([linear, after[..., :2] @ before[..., 2:] + after[..., 2:]], -1)

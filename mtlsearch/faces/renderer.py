@@ -1,8 +1,9 @@
 """A software renderer for the head: deform, project, z-buffer, shade, composite, finish. Numba, no GIL.
 
-No fast-math: across machines geometry agrees to rounding, and pixels to about a grey level. Rasterising and
-shading are separate passes: hidden surface is never shaded. Image arrays are float32 in [0, 1] until
-`finish`.
+No fast-math: across machines geometry agrees to rounding, and pixels to about a grey level. Rasterising and shading are
+separate passes: hidden surface is never shaded. Image arrays are float32 in [0, 1], linear light, until `finish`.
+
+Compiled functions call none of another file: Numba's cache would not see that one change.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ OFF = -1e30  # depth where nothing was drawn
 @nb.njit(cache=True, nogil=True)
 def deform(mean, modes, coefficients, out):  # type: ignore[no-untyped-def]
     """out (V·3,) = mean + Σ modes[k]·coefficients[k]; float32, summed in the order of the modes."""
-    out[:] = mean
+    for i in range(out.shape[0]):  # spelled out: an assignment of whole arrays compiles for seconds
+        out[i] = mean[i]
     for k in range(modes.shape[0]):
         c = coefficients[k]
         if c != 0:
@@ -28,13 +30,32 @@ def deform(mean, modes, coefficients, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def to_pixels(vertices, pose, height, out):  # type: ignore[no-untyped-def]
-    """(V, 3) model units -> (V, 3) pixels: x, y down, z towards the viewer. pose (3, 4): [sR | t], y up."""
+def to_pixels(vertices, pose, inverse_distance, height, out):  # type: ignore[no-untyped-def]
+    """(V, 3) model units -> (V, 3) pixels: x, y down, z towards the viewer.
+
+    pose (3, 4): [sR | t], y up. The camera is 1/inverse_distance model units in front of the origin and looks at it: a
+    point at depth Z = (R·v)_z is enlarged by w = 1/(1 − Z·inverse_distance), about (t_x, t_y). z is enlarged too, which
+    keeps planes planes: interpolating z over a triangle in the image is exact.
+    """
+    scale = math.sqrt(pose[2, 0] ** 2 + pose[2, 1] ** 2 + pose[2, 2] ** 2)
     for i in range(vertices.shape[0]):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-        out[i, 0] = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]
-        out[i, 1] = (height - 1) - (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3])
-        out[i, 2] = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
+        depth = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z
+        w = 1 / (1 - depth * inverse_distance / scale)
+        out[i, 0] = (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z) * w + pose[0, 3]
+        out[i, 1] = (height - 1) - ((pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z) * w + pose[1, 3])
+        out[i, 2] = depth * w + pose[2, 3]
+
+
+@nb.njit(cache=True, nogil=True)
+def twist(points, share, pivot, turn):  # type: ignore[no-untyped-def]
+    """Turn the torso against the head: points += share · (turn − I)·(point − pivot); share (V,), turn (3, 3)."""
+    for i in range(points.shape[0]):
+        if share[i] > 0:
+            x, y, z = points[i, 0] - pivot[0], points[i, 1] - pivot[1], points[i, 2] - pivot[2]
+            for c in range(3):
+                moved = turn[c, 0] * x + turn[c, 1] * y + turn[c, 2] * z
+                points[i, c] += share[i] * (moved + pivot[c] - points[i, c])
 
 
 @nb.njit(cache=True, nogil=True)
@@ -65,14 +86,9 @@ def rasterise(points, triangles, depth, owner, bary):  # type: ignore[no-untyped
     owner[:] = -1
     for t in range(triangles.shape[0]):
         p, q, r = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0, x1, y1, x2, y2 = (
-            points[p, 0],
-            points[p, 1],
-            points[q, 0],
-            points[q, 1],
-            points[r, 0],
-            points[r, 1],
-        )
+        x0, y0 = points[p, 0], points[p, 1]
+        x1, y1 = points[q, 0], points[q, 1]
+        x2, y2 = points[r, 0], points[r, 1]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area >= -1e-12:  # y is down: a front face turns clockwise
             continue
@@ -105,40 +121,34 @@ def _tap(plane, row, column, fr, fc):  # type: ignore[no-untyped-def]
     return (above * (1 - fr) + below * fr) * np.float32(1 / 255)
 
 
+@nb.njit(cache=True, nogil=True, inline="always")
+def _ramp(x):  # type: ignore[no-untyped-def]
+    return min(max(x, np.float32(0)), np.float32(1))
+
+
 @nb.njit(cache=True, nogil=True)
 def shade(  # type: ignore[no-untyped-def]
-    image,
-    owner,
-    bary,
-    triangles,
-    normals,
-    uv,
-    flat,
-    planes,
-    boxes,
-    base,
-    layers,
-    colours,
-    gain,
-    eyes,
-    light,
-    gloss,
-):
-    """Shade the pixels that `owner` covers.
+    image, owner, bary, triangles, points, normals, lit, open_, uv, planes, blocks, base, layers, colours, gain, eyes,
+    light, key, gloss,
+):  # fmt: skip
+    """Shade the pixels that `owner` covers. All but owner and triangles is float32.
 
-    planes (P, h, w) uint8: masks in UV space; boxes (P, 4): rows and columns outside which a plane is 0. base (3,):
-    skin. layers (L, 2): plane, opacity; colours (L, 3): the layers are mixed over the skin in order. gain: planes of
-    multiplicative detail (index, strength) and occlusion (index, strength). flat (V, 2): x, y on the mean head, for the
-    irises; eyes: white's layer, gaze x, gaze y, radius, softness, colour r, g, b. light (3, 9): second-order irradiance
-    per channel; gloss: strength, direction x, y, z.
+    points (V, 3): the head in model units, normals (V, 3) in the viewer's; lit (V,): share of the key light that is not
+    shadowed, open_ (V,): share of the surroundings that a vertex sees. planes (P, h, w) uint8: masks in UV space;
+    blocks (h/8, w/8) uint32: the layers that are above 0 in 8×8 texels, a bit each. base (3,): skin. layers (L, 3):
+    plane, opacity, gloss; colours (L, 3): the layers are mixed over the skin in order. gain (K, 2): plane, strength:
+    first multiplicative detail around 0.5, then planes that darken. eyes: layer of the white, (x, y) of each pupil,
+    radius, softness, colour r, g, b, catch-light x, y. light (3, 9): second-order irradiance of the surroundings; key
+    (7,): the key light's colour, direction, softness of skin. gloss: strength, exponent.
     """
     rows, columns = planes.shape[1] - 1, planes.shape[2] - 1
-    detail, occlusion = int(gain[0, 0]), int(gain[1, 0])
-    white = int(eyes[0])
-    n_layers = layers.shape[0]
-    boxes_of = np.empty((n_layers, 4), np.int32)
-    for k in range(n_layers):
-        boxes_of[k] = boxes[int(layers[k, 0])]
+    white, n_layers = int(eyes[0]), layers.shape[0]
+    one, half = np.float32(1), np.float32(0.5)
+    lx, ly, lz = key[3], key[4], key[5]
+    hx, hy, hz = lx, ly, lz + one
+    h = one / math.sqrt(hx * hx + hy * hy + hz * hz)
+    hx, hy, hz = hx * h, hy * h, hz * h
+    wrap_r, wrap_g, wrap_b = key[6], key[6] * np.float32(0.45), key[6] * np.float32(0.3)
     for y in range(owner.shape[0]):
         for x in range(owner.shape[1]):
             t = owner[y, x]
@@ -146,65 +156,96 @@ def shade(  # type: ignore[no-untyped-def]
                 continue
             p, q, r = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             w1, w2 = bary[y, x, 0], bary[y, x, 1]
-            w0 = 1 - w1 - w2
+            w0 = one - w1 - w2
             u = (w0 * uv[p, 0] + w1 * uv[q, 0] + w2 * uv[r, 0]) * columns
             v = (w0 * uv[p, 1] + w1 * uv[q, 1] + w2 * uv[r, 1]) * rows
             column, row = min(int(u), columns - 1), min(int(v), rows - 1)
             fc, fr = np.float32(u - column), np.float32(v - row)
             c0, c1, c2 = base[0], base[1], base[2]
+            shine, glint, soft = one, np.float32(0), one
+            present = blocks[row >> 3, column >> 3]
             for k in range(n_layers):
-                if row < boxes_of[k, 0] or row > boxes_of[k, 1] or column < boxes_of[k, 2] or column > boxes_of[k, 3]:
+                if not (present >> k) & 1:
                     continue
                 m = _tap(planes[int(layers[k, 0])], row, column, fr, fc) * layers[k, 1]
-                if m > 0:
-                    c0 += (colours[k, 0] - c0) * m
-                    c1 += (colours[k, 1] - c1) * m
-                    c2 += (colours[k, 2] - c2) * m
-                    if k == white:  # iris, pupil and glint lie within the white of the eye
-                        ex = w0 * flat[p, 0] + w1 * flat[q, 0] + w2 * flat[r, 0]
-                        ey = w0 * flat[p, 1] + w1 * flat[q, 1] + w2 * flat[r, 1]
-                        dx = abs(ex) - 0.31 - (eyes[1] if ex > 0 else -eyes[1])
-                        dy = ey - 0.256 - eyes[2]
-                        distance = math.sqrt(dx * dx + dy * dy)
-                        iris = min(max((eyes[3] - distance) / eyes[4] + 0.5, 0), 1) * m
-                        pupil = min(max((0.42 * eyes[3] - distance) / eyes[4] + 0.5, 0), 1) * iris
-                        c0 += (eyes[5] - c0) * iris
-                        c1 += (eyes[6] - c1) * iris
-                        c2 += (eyes[7] - c2) * iris
-                        c0 *= 1 - pupil
-                        c1 *= 1 - pupil
-                        c2 *= 1 - pupil
-                        gx = ex - (0.325 if ex > 0 else -0.295) - eyes[1]
-                        gy = ey - 0.272 - eyes[2]
-                        glint = 0.9 * m * math.exp(-(gx * gx + gy * gy) / (2 * (0.008 + 0.5 * eyes[4]) ** 2))
-                        c0 += (1 - c0) * glint
-                        c1 += (1 - c1) * glint
-                        c2 += (1 - c2) * glint
+                if m <= 0:
+                    continue
+                c0 += (colours[k, 0] - c0) * m
+                c1 += (colours[k, 1] - c1) * m
+                c2 += (colours[k, 2] - c2) * m
+                shine += (layers[k, 2] - shine) * m
+                if k == white:  # iris, pupil and catch-light lie on the eyeball, where the lids let them be seen
+                    ex = w0 * points[p, 0] + w1 * points[q, 0] + w2 * points[r, 0]
+                    ey = w0 * points[p, 1] + w1 * points[q, 1] + w2 * points[r, 1]
+                    side = 0 if ex < 0 else 1
+                    dx, dy = ex - eyes[1 + 2 * side], ey - eyes[2 + 2 * side]
+                    away = math.sqrt(dx * dx + dy * dy)
+                    iris = _ramp((eyes[5] - away) / eyes[6] + half) * m
+                    ring = _ramp((away - np.float32(0.80) * eyes[5]) / (np.float32(0.2) * eyes[5] + eyes[6])) * half
+                    inner = one + np.float32(0.35) * _ramp(one - away / eyes[5]) - ring
+                    c0 += (eyes[7] * inner - c0) * iris
+                    c1 += (eyes[8] * inner - c1) * iris
+                    c2 += (eyes[9] * inner - c2) * iris
+                    pupil = one - _ramp((np.float32(0.40) * eyes[5] - away) / eyes[6] + half) * iris * np.float32(0.93)
+                    c0, c1, c2 = c0 * pupil, c1 * pupil, c2 * pupil
+                    gx, gy = dx - eyes[10], dy - eyes[11]
+                    spot = np.float32(0.010) + np.float32(0.45) * eyes[6]
+                    glint = m * math.exp(-(gx * gx + gy * gy) / (2 * spot * spot))
+                    soft -= m
             nx = w0 * normals[p, 0] + w1 * normals[q, 0] + w2 * normals[r, 0]
             ny = w0 * normals[p, 1] + w1 * normals[q, 1] + w2 * normals[r, 1]
             nz = w0 * normals[p, 2] + w1 * normals[q, 2] + w2 * normals[r, 2]
-            n = 1 / math.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
+            n = one / math.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
             nx, ny, nz = nx * n, ny * n, nz * n
-            g = 1 + gain[0, 1] * (_tap(planes[detail], row, column, fr, fc) - np.float32(0.5))
-            g *= 1 - gain[1, 1] * _tap(planes[occlusion], row, column, fr, fc)
-            shine = nx * gloss[1] + ny * gloss[2] + nz * gloss[3]
-            shine = gloss[0] * max(shine, 0) ** 12 * g
+            g = one + gain[0, 1] * (_tap(planes[int(gain[0, 0])], row, column, fr, fc) - half)
+            for k in range(1, gain.shape[0]):
+                g *= one - gain[k, 1] * _tap(planes[int(gain[k, 0])], row, column, fr, fc)
+            shown = w0 * lit[p] + w1 * lit[q] + w2 * lit[r]
+            around = (w0 * open_[p] + w1 * open_[q] + w2 * open_[r]) * g
+            facing = nx * lx + ny * ly + nz * lz
+            direct = shown * g
+            d0 = direct * _ramp((facing + wrap_r * soft) / (one + wrap_r * soft))
+            d1 = direct * _ramp((facing + wrap_g * soft) / (one + wrap_g * soft))
+            d2 = direct * _ramp((facing + wrap_b * soft) / (one + wrap_b * soft))
+            rim = one - _ramp(nz)
+            mirrored = nx * hx + ny * hy + nz * hz
+            specular = np.float32(0)
+            if mirrored > np.float32(0.6):  # below, its power is under a grey level
+                specular = gloss[0] * shine * shown * mirrored ** gloss[1] * (one + 2 * rim * rim * rim)
+            sheen = gloss[0] * shine * np.float32(0.5) * around * rim * rim * rim * rim
             for channel in range(3):
                 s = light[channel]
                 e = s[0] + s[1] * nx + s[2] * ny + s[3] * nz + s[4] * nx * ny + s[5] * nx * nz + s[6] * ny * nz
-                e += s[7] * (nx * nx - ny * ny) + s[8] * (3 * nz * nz - 1)
-                e = max(e, 0.06) * g
-                value = c0 if channel == 0 else (c1 if channel == 1 else c2)
-                image[y, x, channel] = min(max(value * e + shine, 0), 1)
+                e += s[7] * (nx * nx - ny * ny) + s[8] * (3 * nz * nz - one)
+                e = max(e, np.float32(0.03)) * around
+                e += key[channel] * (d0 if channel == 0 else (d1 if channel == 1 else d2))
+                value = (c0 if channel == 0 else (c1 if channel == 1 else c2)) * e
+                value += key[channel] * specular + s[0] * sheen
+                value += glint * (max(key[channel], s[0]) * np.float32(0.9) - value)
+                image[y, x, channel] = _ramp(value)
+
+
+@nb.njit(cache=True, nogil=True)
+def light_on_vertices(visible, weights, out):  # type: ignore[no-untyped-def]
+    """out (V,) = Σ_d weights[d]·visible[d] / 255 for the directions whose weight is above 0; visible (D, V) uint8."""
+    out[:] = 0
+    for d in range(visible.shape[0]):
+        if weights[d] > 0:
+            w = np.float32(weights[d] / 255)
+            for i in range(out.shape[0]):
+                out[i] += w * visible[d, i]
 
 
 @nb.njit(cache=True, nogil=True)
 def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
     """Antialiasing: pixels beside a jump of the depth (more than `step` pixels) take a 3×3 tent average."""
     height, width = depth.shape
-    out[:] = image
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
+    for y in range(height):
+        for x in range(width):
+            for c in range(3):
+                out[y, x, c] = image[y, x, c]
+            if not (0 < y < height - 1 and 0 < x < width - 1):
+                continue
             z = depth[y, x]
             jump = max(abs(depth[y, x - 1] - z), abs(depth[y, x + 1] - z))
             jump = max(jump, max(abs(depth[y - 1, x] - z), abs(depth[y + 1, x] - z)))
@@ -217,73 +258,35 @@ def soften_edges(image, depth, step, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def paint_shapes(image, covered, shapes):  # type: ignore[no-untyped-def]
-    """Soft-edged ellipses and boxes over the image.
-
-    shapes (K, 12): kind (0 ellipse, 1 box), centre x, y, half axes a, b, cosine, sine, softness in pixels, r, g, b,
-    shading across. covered (H, W) bool is set where a shape hides what lies below.
-    """
-    height, width = image.shape[:2]
-    for k in range(shapes.shape[0]):
-        s = shapes[k]
-        reach = math.sqrt(s[3] * s[3] + s[4] * s[4]) + 2 * s[7] + 1
-        for y in range(max(0, int(s[2] - reach)), min(height, int(s[2] + reach) + 2)):
-            for x in range(max(0, int(s[1] - reach)), min(width, int(s[1] + reach) + 2)):
-                dx, dy = x - s[1], y - s[2]
-                a = (dx * s[5] + dy * s[6]) / s[3]
-                b = (dy * s[5] - dx * s[6]) / s[4]
-                inside = 1 - (math.sqrt(a * a + b * b) if s[0] == 0 else max(abs(a), abs(b)))
-                m = min(max(inside * min(s[3], s[4]) / s[7] + 0.5, 0), 1)
-                if m > 0:
-                    g = 1 + s[11] * (a - 0.5 * b)
-                    for c in range(3):
-                        colour = min(max(s[8 + c] * g, 0), 1)
-                        image[y, x, c] += (colour - image[y, x, c]) * m
-                    if m > 0.5:
-                        covered[y, x] = True
-
-
-@nb.njit(cache=True, nogil=True)
-def finish(image, tile, offset, sigma, table, out):  # type: ignore[no-untyped-def]
-    """Noise from a fixed tile at an offset, then a tone table of 1024 entries, to bytes."""
-    size = tile.shape[0]
+def finish(image, tile, offset, sigma, tones, grey, out):  # type: ignore[no-untyped-def]
+    """Linear light to bytes: mix towards the luminance by `grey`, tone tables (3, T) to grey levels, then noise of
+    `sigma` grey levels, most of it alike in the channels, from a fixed tile at an offset."""
+    size, top = tile.shape[0], np.float32(tones.shape[1] - 1)
+    grey, sigma = np.float32(grey), np.float32(sigma)
     for y in range(image.shape[0]):
         ty = (y + offset[0]) % size
         for x in range(image.shape[1]):
             tx = (x + offset[1]) % size
+            r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+            luminance = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
+            shared = np.float32(0.8) * tile[ty, tx, 1]
             for c in range(3):
-                value = image[y, x, c] + sigma * tile[ty, tx, c]
-                out[y, x, c] = table[int(min(max(value, 0), 1) * 1023 + 0.5)]
-
-
-@nb.njit(cache=True, nogil=True)
-def visible_points(points, depth, covered, tolerance, out):  # type: ignore[no-untyped-def]
-    """Points (K, 3) in pixels that lie inside the image, at most `tolerance` behind the surface and under no shape.
-
-    A point on the silhouette is tried against its four neighbouring pixels: one that sees it, or sees past the head, is
-    enough.
-    """
-    height, width = depth.shape
-    for k in range(points.shape[0]):
-        column, row = math.floor(points[k, 0]), math.floor(points[k, 1])
-        seen = False
-        for y in range(row, row + 2):
-            for x in range(column, column + 2):
-                if 0 <= y < height and 0 <= x < width and not covered[y, x]:
-                    seen |= depth[y, x] > OFF / 2 and depth[y, x] - points[k, 2] < tolerance
-        out[k] = seen
+                value = image[y, x, c] + grey * (luminance - image[y, x, c])
+                value = tones[0 if grey > 0.99 else c, int(_ramp(value) * top + np.float32(0.5))]
+                value += sigma * (shared + np.float32(0.6) * tile[ty, tx, c] * (1 - grey))
+                out[y, x, c] = int(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
 
 @nb.njit(cache=True, nogil=True)
 def render_head(  # type: ignore[no-untyped-def]
-    image, mean, modes, coefficients, volume, pose, triangles, uv, flat, planes, boxes, base, layers, colours,
-    gain, eyes, light, gloss, behind, before, landmarks, visible,
+    image, mean, modes, coefficients, volume, pose, inverse_distance, torso, pivot, turn, triangles, uv, planes, blocks,
+    base, layers, colours, gain, eyes, light, key, gloss, shadows, shadow_weights, open_, lock_vertices, lock_offsets,
 ):  # fmt: skip
-    """Everything from coefficients to the composed picture, in one call.
+    """From coefficients to the shaded head over image (H, W, 3), which holds the background, in one call.
 
-    So threads hand the interpreter's lock over once an image, not once a step. image (H, W, 3) holds the background;
-    returns the picture, and sets visible (K,) of landmarks (K, 3) in pixels. volume (V, 3): what hair adds to the
-    vertices, or (0, 3). The rest is as in the functions above.
+    So threads hand the interpreter's lock over once, not once a step. volume (V, 3): what hair adds to the vertices, or
+    (0, 3); lock_vertices (L, P), lock_offsets (L, P, 3): see `hair.Hair`; the rest is as in the functions above.
+    Returns the picture, the depth (H, W), the locks (L, P, 3) in pixels, and the share of the key light on each (L,).
     """
     height, width = image.shape[:2]
     vertices = np.empty_like(mean)
@@ -292,26 +295,33 @@ def render_head(  # type: ignore[no-untyped-def]
     for i in range(volume.shape[0]):
         for c in range(3):
             points[i, c] += volume[i, c]
+    twist(points, torso, pivot, turn)
     pixels = np.empty(points.shape)
-    to_pixels(points, pose, height, pixels)
+    to_pixels(points, pose, inverse_distance, height, pixels)
     normals = np.empty_like(points)
     vertex_normals(pixels, triangles, normals)
     depth = np.empty((height, width), np.float32)
     owner = np.empty((height, width), np.int32)
     bary = np.empty((height, width, 2), np.float32)
     rasterise(pixels, triangles, depth, owner, bary)
-
-    covered = np.zeros((height, width), np.bool_)
-    paint_shapes(image, covered, behind)
-    covered[:] = False
+    lit = np.empty(len(points), np.float32)
+    light_on_vertices(shadows, shadow_weights, lit)
     shade(
-        image, owner, bary, triangles, normals, uv, flat, planes, boxes, base, layers,
-        colours, gain, eyes, light,
-        gloss,
+        image, owner, bary, triangles, points, normals, lit, open_, uv, planes, blocks, base, layers, colours, gain,
+        eyes, light, key, gloss,
     )  # fmt: skip
     scale = math.sqrt(pose[0, 0] ** 2 + pose[0, 1] ** 2 + pose[0, 2] ** 2)
     smooth = np.empty_like(image)
     soften_edges(image, depth, 0.14 * scale, smooth)
-    paint_shapes(smooth, covered, before)
-    visible_points(landmarks, depth, covered, 0.06 * scale, visible)
-    return smooth
+
+    n_locks, n_points = lock_vertices.shape
+    locks = np.empty((n_locks, n_points, 3))
+    lock_light = np.empty(n_locks, np.float32)
+    at = np.empty((n_points, 3), points.dtype)
+    for k in range(n_locks):
+        for p in range(n_points):
+            for c in range(3):
+                at[p, c] = points[lock_vertices[k, p], c] + lock_offsets[k, p, c]
+        to_pixels(at, pose, inverse_distance, height, locks[k])
+        lock_light[k] = lit[lock_vertices[k, n_points // 2]]
+    return smooth, depth, locks, lock_light

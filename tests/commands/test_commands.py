@@ -38,7 +38,8 @@ def call(
     monkeypatch.chdir(cwd)
     monkeypatch.setattr(sys, "argv", [f"mtlsearch.{name}", *arguments])
     with pytest.raises(SystemExit) as ended:
-        _command.run(name, importlib.import_module(f"mtlsearch.{name}").main)
+        module = importlib.import_module(f"mtlsearch.{name}")
+        _command.run(name, module.main, *getattr(module, "VERBS", ()))
     captured = capsys.readouterr()
     return int(ended.value.code or 0), captured.out, captured.err
 

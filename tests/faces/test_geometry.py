@@ -188,6 +188,25 @@ def test_boxes_and_crops() -> None:
     np.testing.assert_allclose(crop.numpy(), [20 - side / 2, 25 - side / 2, 20 + side / 2, 25 + side / 2])
 
 
+@given(*[st.floats(-500, 500)] * 2, *[st.floats(1, 500)] * 2)
+@settings(deadline=None)
+def test_the_crop_of_a_detectors_box(left: float, top: float, width: float, height: float) -> None:
+    crop = g.crop_from_box(np.array([left, top, left + width, top + height]))
+    size = (width + height) / 2
+    side, below = 1.58 * size, 0.14 * size
+    x, y = left + width / 2, top + height / 2 + below
+    np.testing.assert_allclose(crop, [x - side / 2, y - side / 2, x + side / 2, y + side / 2], atol=1e-9)
+
+
+@pytest.mark.parametrize("points", g.FLIPS)
+def test_every_layouts_flip_is_an_involution(points: int) -> None:
+    flip = np.array(g.FLIPS[points])
+    np.testing.assert_array_equal(flip[flip], np.arange(points))
+    landmarks = np.random.default_rng(0).normal(size=(2, points, 3)) * 50
+    twice = g.mirror_landmarks(g.mirror_landmarks(landmarks, 90, g.FLIPS[points]), 90, g.FLIPS[points])
+    np.testing.assert_allclose(twice, landmarks, atol=1e-12)
+
+
 @given(hnp.arrays(np.float64, (4,), elements=st.floats(-1e5, 1e5)))
 def test_wrap(angles: np.ndarray) -> None:
     wrapped = g.wrap_degrees(angles)

@@ -6,15 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces import packs
+from mtlsearch.faces import pack_writer, packs
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack, pack_folder
-from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.synthetic import Sample, SyntheticRecipe, render_sample
 
 RECIPE = SyntheticRecipe(train=70, val=5, test=3, image_size=32)
 
@@ -36,7 +37,7 @@ def test_content_is_what_the_recipe_renders(made: Pack) -> None:
         sample, stored = render_sample(RECIPE, split, index), made.split(split)
         np.testing.assert_array_equal(stored.images[index], sample.image)
         for name, values in stored.labels.items():
-            np.testing.assert_array_equal(values[index], getattr(sample, name).astype(values.dtype))
+            np.testing.assert_array_equal(values[index], np.asarray(getattr(sample, name), values.dtype))
     assert not made.split("train").images.flags.writeable
 
 
@@ -63,19 +64,19 @@ def test_progress_counts_every_image(tmp_path: Path) -> None:
     assert calls[-1] == (43, 43) and calls == sorted(calls) and len(calls) >= 3
 
 
-def test_ten_processes_pack_once(tmp_path: Path) -> None:
+def test_processes_that_start_together_pack_once(tmp_path: Path) -> None:
     # No __main__ guard, as in a user's script. Every process reports whether it was the one that rendered.
     code = f"""
 from mtlsearch.faces import packs
 from mtlsearch.faces.synthetic import SyntheticRecipe
-rendered, original = [], packs._render
+rendered, original = [], packs.write_pack
 def counted(*arguments):
     rendered.append(1)
     original(*arguments)
-packs._render = counted
+packs.write_pack = counted
 recipe = SyntheticRecipe(train=24, val=2, test=2, image_size=32, seed=77)
 pack = packs.ensure_pack(recipe, {str(tmp_path)!r}, workers=1)
-print(len(rendered), packs._checksum(pack.folder / "manifest.json"), pack.split("train").images.sum())
+print(len(rendered), packs.checksum(pack.folder / "manifest.json"), pack.split("train").images.sum())
 """
     running = [
         subprocess.Popen(
@@ -84,7 +85,7 @@ print(len(rendered), packs._checksum(pack.folder / "manifest.json"), pack.split(
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(10)
+        for _ in range(5)
     ]
     answers = []
     for process in running:
@@ -93,30 +94,57 @@ print(len(rendered), packs._checksum(pack.folder / "manifest.json"), pack.split(
         answers.append(out.split())
     assert sum(int(answer[0]) for answer in answers) == 1
     assert len({tuple(answer[1:]) for answer in answers}) == 1
-    assert [p.name for p in tmp_path.iterdir() if ".tmp-" in p.name] == []
+    assert [p.name for p in tmp_path.iterdir() if ".partial" in p.name] == []
 
 
-def test_remains_of_a_killed_process_are_cleaned(tmp_path: Path) -> None:
-    recipe = SyntheticRecipe(train=1, val=0, test=0, image_size=16)
-    folder = pack_folder(recipe, tmp_path)
-    left, other = tmp_path / f"{folder.name}.tmp-dead", tmp_path / "somebody-else.tmp-1"
-    for path in (left, other):
-        path.mkdir()
-        (path / "train.images.npy").write_bytes(b"half")
-    ensure_pack(recipe, tmp_path)
-    assert not left.exists() and other.exists()
-
-
-def test_a_failing_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(recipe: SyntheticRecipe, split: str, index: int) -> object:
-        if index == 35:
+def fails_at(stop: int) -> Callable[[SyntheticRecipe, str, int], Sample]:
+    def render(recipe: SyntheticRecipe, split: str, index: int) -> Sample:
+        if index == stop:
             raise RuntimeError("no")
         return render_sample(recipe, split, index)
 
-    monkeypatch.setattr(packs, "render_sample", broken)
+    return render
+
+
+def test_an_interrupted_pack_goes_on(made: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "render_sample", fails_at(35))
     with pytest.raises(RuntimeError, match="no"):
-        ensure_pack(RECIPE, tmp_path)
-    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == []
+        ensure_pack(RECIPE, tmp_path, workers=1)
+    assert not pack_folder(RECIPE, tmp_path).exists()
+    rendered = []
+
+    def counting(recipe: SyntheticRecipe, split: str, index: int) -> Sample:
+        rendered.append((split, index))
+        return render_sample(recipe, split, index)
+
+    monkeypatch.setattr(packs, "render_sample", counting)
+    done: list[tuple[int, int]] = []
+    pack = ensure_pack(RECIPE, tmp_path, lambda *c: done.append(c), workers=1)
+    assert ("train", 0) not in rendered and ("train", 35) in rendered
+    assert done[0] == (32, 78) and done[-1] == (78, 78)
+    assert pack.manifest == made.manifest
+    assert sorted(p.name for p in pack.folder.iterdir()) == sorted(p.name for p in made.folder.iterdir())
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == [pack.folder.name]
+
+
+@pytest.mark.parametrize("harm", ["image", "label", "journal", "plan"])
+def test_what_an_interruption_left_is_checked(
+    made: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(packs, "render_sample", fails_at(35))
+    with pytest.raises(RuntimeError):
+        ensure_pack(RECIPE, tmp_path, workers=1)
+    monkeypatch.undo()
+    partial = tmp_path / f"{pack_folder(RECIPE, tmp_path).name}.partial"
+    if harm == "image":
+        np.lib.format.open_memmap(partial / "train.images.npy", mode="r+")[3, 4, 5] ^= 1
+    elif harm == "label":
+        np.lib.format.open_memmap(partial / "train.label.angles.npy", mode="r+")[3] += 1
+    elif harm == "journal":
+        (partial / "train.journal").write_text("0 1\n32\nwords")
+    else:
+        (partial / "plan.json").write_text("{")
+    assert ensure_pack(RECIPE, tmp_path, workers=2).manifest == made.manifest
 
 
 @pytest.mark.parametrize("file", ["train.images.npy", "val.labels.npz"])
@@ -177,7 +205,7 @@ def test_unknown_split(made: Pack) -> None:
 
 def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(packs.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(pack_writer.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(InputError, match=r"needs .* MB.* free"):
         ensure_pack(RECIPE, tmp_path)
 

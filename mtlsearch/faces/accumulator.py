@@ -1,0 +1,122 @@
+"""The figures of merit over a split that comes in batches, and over workers that each have a part of it.
+
+What is kept is a row of numbers per image, because bins, subsets and curves are functions of the whole set and no mean
+of batch means gives them. torchmetrics.Metric would hold and gather the same rows; importing it (1.9) takes another
+second in every worker of a search and pulls in matplotlib, for what `gather` does here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed
+
+from mtlsearch.faces import metrics
+
+#: percent of the box; the thresholds of the AUC and of a failure
+AUC_THRESHOLD = 7.0
+FAILURE_THRESHOLD = 10.0
+BALANCED_SEED = 0
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What N predictions are compared with, in the same pixels.
+
+    landmarks (N, 68 or 21, 2 or 3); angles (N, 3) degrees, NaN where unknown; visible (N, K) bool and size (N,) pixels,
+    √(w·h) of the box: of data sets that say so, otherwise all points count and the box is the landmarks'.
+    """
+
+    landmarks: torch.Tensor
+    angles: torch.Tensor
+    visible: torch.Tensor | None = None
+    size: torch.Tensor | None = None
+
+
+@dataclass
+class FaceScores:
+    """Accumulates predictions of a split: `update` per batch, `gather` once where workers share it, then `compute`.
+
+    pose_limit: images with any angle beyond it (degrees) do not count in the pose error; `pose_count` says how many do.
+    """
+
+    pose_limit: float | None = None
+    _rows: list[torch.Tensor] = field(default_factory=list)
+
+    #: the names that `compute` gives, all of them every time
+    names = (
+        "nme", "nme_0_30", "nme_30_60", "nme_60_90", "nme_std", "nme_whole", "nme_balanced", "nme_3d",
+        "nme_auc", "nme_failure", "mae", "mae_pitch", "mae_yaw", "mae_roll", "mae_geodesic",
+    )  # fmt: skip
+
+    def update(self, landmarks: torch.Tensor, angles: torch.Tensor, truth: GroundTruth) -> None:
+        """Adds a batch of predictions: landmarks (N, 68, 3) pixels, angles (N, 3) degrees: pitch, yaw, roll.
+
+        A target of 21 points is compared with the 21 that follow from the 68 predicted.
+        """
+        points = landmarks.detach().cpu()
+        target = truth.landmarks.cpu()
+        if target.shape[1] == 21:
+            points = metrics.to_21_points(points)
+        visible = None if truth.visible is None else truth.visible.cpu()
+        size = None if truth.size is None else truth.size.cpu()
+        columns = [metrics.nme(points, target, visible=visible, size=size)]
+        if target.shape[2] == 3 and points.shape[2] == 3:
+            level = metrics.level_depth(points), metrics.level_depth(target)
+            columns.append(metrics.nme(*level, visible=visible, size=size, dimensions=3))
+        else:
+            columns.append(torch.full_like(columns[0], torch.nan))
+        predicted, target_angles = angles.detach().cpu().double(), truth.angles.cpu().double()
+        counted = metrics.within_pose_limit(target_angles, self.pose_limit)
+        unknown = torch.where(counted[:, None], 0.0, torch.nan)
+        turned = metrics.pose_error(predicted, target_angles) + unknown
+        geodesic = metrics.geodesic_error(predicted, target_angles)[:, None] + unknown[:, :1]
+        rows = [*(column[:, None].double() for column in columns), target_angles[:, 1:2].abs(), turned, geodesic]
+        self._rows.append(torch.cat(rows, dim=1))
+
+    def gather(self) -> None:
+        """Brings the rows of all workers of the process group together, in the order of their ranks; all call it."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            parts: list[torch.Tensor | None] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(parts, self._table())
+            self._rows = [part for part in parts if part is not None]
+
+    def compute(self) -> dict[str, float]:
+        """Every figure by name; NaN where no image counts. `nme` is the mean of the three yaw bins' means.
+
+        nme_balanced: the mean over the balanced subset of seed 0; nme_auc: the area under the CED up to 7 %;
+        nme_failure: the share of images above 10 %, both in percent.
+        """
+        table = self._table()
+        nme, nme_3d, yaw, turned, geodesic = table[:, 0], table[:, 1], table[:, 2], table[:, 3:6], table[:, 6]
+        by_yaw = metrics.nme_by_yaw(nme, yaw)
+        pitch_yaw_roll = turned.nanmean(dim=0)
+        return {
+            "nme": by_yaw.mean_of_bins,
+            "nme_0_30": by_yaw.nme_0_30,
+            "nme_30_60": by_yaw.nme_30_60,
+            "nme_60_90": by_yaw.nme_60_90,
+            "nme_std": by_yaw.std_of_bins,
+            "nme_whole": by_yaw.whole_set,
+            "nme_balanced": nme[metrics.balanced_subset(yaw, BALANCED_SEED)].mean().item(),
+            "nme_3d": nme_3d.mean().item(),
+            "nme_auc": metrics.area_under_ced(nme, AUC_THRESHOLD),
+            "nme_failure": metrics.failure_rate(nme, FAILURE_THRESHOLD),
+            "mae": pitch_yaw_roll.mean().item(),
+            "mae_pitch": pitch_yaw_roll[0].item(),
+            "mae_yaw": pitch_yaw_roll[1].item(),
+            "mae_roll": pitch_yaw_roll[2].item(),
+            "mae_geodesic": geodesic.nanmean().item(),
+        }
+
+    @property
+    def pose_count(self) -> int:
+        """Images that count in the pose error."""
+        return int(self._table()[:, 6].isfinite().sum())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows))
+
+    def _table(self) -> torch.Tensor:
+        return torch.cat(self._rows) if self._rows else torch.empty(0, 7, dtype=torch.float64)

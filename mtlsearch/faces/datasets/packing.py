@@ -1,0 +1,198 @@
+"""Packing a published data set: crops and labels in the format of `packs`, splits that keep photographs together."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlsearch.errors import InputError
+from mtlsearch.faces.datasets.crops import crop_affine, warp
+from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats
+from mtlsearch.faces.geometry import rotate_pose, transform_points
+from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES
+from mtlsearch.faces.pack_writer import PackPlan, SplitPlan, write_pack
+from mtlsearch.faces.packs import BASIS_FILE, Pack, open_pack, pack_lock
+from mtlsearch.training.environment import available_cpus
+from mtlsearch.training.problem import Progress
+
+PACK_SPLITS = ("train", "val", "test")
+_TRIED = 100  # samples until the fault must be a missing file of the whole data set
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """image_size: side of the nominal crop in pixels; margin: side of the stored image over it, so that rotations and
+    shifts bring no black corners in (data sets that are published as crops have none)."""
+
+    image_size: int = 120
+    margin: float = 1.25
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.image_size <= 1024:
+            raise InputError(f"image size must lie in [16, 1024], got {self.image_size}")
+        if not 1 <= self.margin <= 2:
+            raise InputError(f"margin must lie in [1, 2], got {self.margin}")
+
+    @property
+    def stored_size(self) -> int:
+        """Of the same parity as image_size, so that the crop lies in the exact centre."""
+        stored = math.ceil(self.image_size * self.margin - 1e-9)
+        return stored + (stored - self.image_size) % 2
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """val_share: the share of the training photographs that becomes the validation split; test_names: the samples that
+    become the test split, by name, of a data set that has no split of its own.
+
+    Photographs are drawn by a checksum of their name, so a photograph's split depends on nothing else, and all samples
+    of a photograph lie in one split.
+    """
+
+    val_share: float = 0.05
+    test_names: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_share < 1:
+            raise InputError(f"the validation share must lie in [0, 1), got {self.val_share}")
+
+    def assign(self, dataset: FaceDataset) -> dict[str, list[int]]:
+        """Split -> indices, in order."""
+        unknown = self.test_names - set(dataset.names)
+        if unknown:
+            raise InputError(f"{len(unknown)} test names are not in {dataset}, for example {min(unknown)!r}")
+        own = [dataset.split(i) for i in range(len(dataset))]
+        draws = "val" not in own
+        tested = {dataset.group(i) for i, name in enumerate(dataset.names) if name in self.test_names}
+        splits: dict[str, list[int]] = {name: [] for name in PACK_SPLITS}
+        for i, split in enumerate(own):
+            group = dataset.group(i)
+            if dataset.names[i] in self.test_names:
+                split = "test"
+            elif group in tested:
+                continue  # another face of a test photograph: neither training nor validation may see it
+            elif draws and split == "train" and _uniform(group) < self.val_share:
+                split = "val"
+            splits[split].append(i)
+        return {name: indices for name, indices in splits.items() if indices}
+
+
+def _uniform(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """The names in a text file, one a line; blank lines and those that begin with # do not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the list of names {path} ({error})") from error
+    return frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+def pack_dataset(
+    dataset: FaceDataset,
+    folder: str | Path,
+    crop: CropSettings | None = None,
+    splits: SplitSettings | None = None,
+    *,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Pack:
+    """Pack a data set at `folder`, or finish a packing that was interrupted.
+
+    skip_bad: leave samples out that are damaged or missing, and name them in the manifest; without it they raise
+    InputError once everything else is read, and nothing that was read is lost. workers: threads, default all CPUs.
+    Raises InputError when a pack of other settings is at `folder`.
+    """
+    folder = Path(folder)
+    plan = _plan(dataset, crop or CropSettings(), splits or SplitSettings())
+    if not folder.exists():
+        with pack_lock(folder):
+            if not folder.exists():
+                write_pack(folder, plan, progress, workers or available_cpus(), skip_bad)
+    pack = open_pack(folder)
+    changed = [name for name, value in plan.facts.items() if pack.manifest.get(name) != value]
+    if changed:
+        raise InputError(
+            f"{folder} holds another pack: {', '.join(changed)} differ. Choose another folder, or delete that one"
+        )
+    return pack
+
+
+def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> PackPlan:
+    if dataset.cropped:
+        crop = CropSettings(crop.image_size, 1.0)
+    first = _first_readable(dataset)
+    labels: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, value in _labels(first, np.eye(2, 3), crop.stored_size).items():
+        labels[name] = (value.shape, value.dtype.str)
+    labels["name"] = ((), f"<U{max(map(len, dataset.names))}")
+    assigned = splits.assign(dataset)
+    tested = hashlib.sha256("\n".join(sorted(splits.test_names)).encode()).hexdigest() if splits.test_names else None
+    facts = {
+        "source": dataset.name,
+        "ground_truth": dataset.ground_truth,
+        "points": dataset.points,
+        "pose_limit": dataset.pose_limit,
+        "published": dataset.published,
+        "image_size": crop.image_size,
+        "stored_size": crop.stored_size,
+        "split": {"val_share": splits.val_share, "test_names_sha256": tested},
+        "names_sha256": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
+    }
+    arrays = {}
+    if dataset.basis is not None and first.parameters is not None:
+        basis = dataset.basis
+        arrays[BASIS_FILE] = {"mean": basis.mean, "shape": basis.shape, "expression": basis.expression}
+
+    def split_plan(indices: list[int]) -> SplitPlan:
+        def read(i: int) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+            sample = dataset[indices[i]]
+            affine = crop_affine(sample.crop, crop.image_size, crop.stored_size)
+            stored = _labels(sample, affine, crop.stored_size)
+            for name, value in stored.items():
+                if value.shape != labels[name][0]:
+                    raise InputError(f"{sample.name}: {name} has shape {value.shape}, others have {labels[name][0]}")
+            return warp(sample.image, affine, crop.stored_size), {**stored, "name": sample.name}
+
+        return SplitPlan(len(indices), labels, read)
+
+    return PackPlan(facts, crop.stored_size, {name: split_plan(part) for name, part in assigned.items()}, arrays)
+
+
+def _first_readable(dataset: FaceDataset) -> FaceSample:
+    reason: InputError | None = None
+    for index in range(min(_TRIED, len(dataset))):
+        try:
+            return dataset[index]
+        except InputError as error:
+            reason = reason or error
+    raise InputError(f"none of the first {index + 1} samples of {dataset} can be used, the first because: {reason}")
+
+
+def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, npt.NDArray[Any]]:
+    """The labels of `packs`, but the name, in the pixels of the stored image."""
+    original = np.eye(3)
+    if sample.original is not None:
+        original[:2] = sample.original
+    labels: dict[str, npt.NDArray[Any]] = {
+        "landmarks": transform_points(sample.landmarks, affine).astype(np.float32),
+        "visible": sample.visible,
+        "angles": sample.pose.astype(np.float32),
+        "box": transform_points(sample.box.reshape(2, 2), affine).reshape(4).astype(np.float32),
+        "crop": np.vstack([affine, [0, 0, 1]])[:2] @ np.linalg.inv(original),
+    }
+    if sample.parameters is not None:
+        pose, coefficients = sample.parameters[:12], sample.parameters[12:].astype(np.float32)
+        labels["pose"] = rotate_pose(pose, affine, len(sample.image), stored_size).astype(np.float32)
+        labels["shape"], labels["expression"] = np.split(coefficients, [SHAPE_MODES])
+        assert len(labels["expression"]) == EXPRESSION_MODES
+    return labels

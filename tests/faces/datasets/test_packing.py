@@ -1,0 +1,242 @@
+"""Packing: labels that follow the crop, splits without leaks, bad samples named, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlsearch.errors import InputError
+from mtlsearch.faces.datasets import open_basis, open_dataset
+from mtlsearch.faces.datasets.crops import crop_affine, warp
+from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
+from mtlsearch.faces.exporting import LAYOUTS, export_pack
+from mtlsearch.faces.geometry import crop_from_landmarks, project, transform_points
+from mtlsearch.faces.packs import Pack, open_pack
+from mtlsearch.faces.synthetic import SyntheticRecipe
+
+from . import builders
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    recipe = SyntheticRecipe(train=0, val=0, test=12, image_size=150, margin=1.5, seed=5, **builders.FAR)
+    return builders.rendered(tmp_path_factory.mktemp("rendered") / "pack", recipe)
+
+
+@pytest.fixture
+def aflw2000(faces: Pack, tmp_path: Path) -> Path:
+    return builders.exported(faces, tmp_path / "aflw2000", "aflw2000")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_was_exported_packs_to_the_same_targets(faces: Pack, tmp_path: Path, layout: str) -> None:
+    root = builders.exported(faces, tmp_path / "exported", layout)
+    basis = open_basis(root / "basis")
+    for name in [layout, *(["300w_lp_3d"] if layout == "300w_lp" else [])]:
+        made = pack_dataset(
+            open_dataset(name, root, basis), tmp_path / name, CropSettings(225), SplitSettings(0.0), workers=1
+        )
+        (split,) = made.counts
+        again, first = made.split(split).labels, faces.split("test").labels
+        assert list(again["name"]) == sorted(again["name"])
+        back = np.linalg.inv(np.concatenate([again["crop"], np.tile([[[0, 0, 1.0]]], (12, 1, 1))], 1))[:, :2]
+        landmarks = transform_points(again["landmarks"].astype(float), back)
+        np.testing.assert_allclose(landmarks[..., :2], first["landmarks"][..., :2], atol=2e-3)
+        if landmarks.shape[2] == 3:  # a position map's depth starts at 0
+            depth = landmarks[..., 2] - first["landmarks"][..., 2]
+            np.testing.assert_allclose(depth - depth[:, :1], 0, atol=2e-3)
+        np.testing.assert_allclose(again["angles"], first["angles"], atol=1e-4)
+        if "shape" in again:
+            np.testing.assert_array_equal(again["shape"], first["shape"])
+            np.testing.assert_array_equal(again["expression"], first["expression"])
+            rebuilt = (
+                basis.mean
+                + np.einsum("kcm,nm->nkc", basis.shape, again["shape"])
+                + np.einsum("kcm,nm->nkc", basis.expression, again["expression"])
+            )
+            seen = project(rebuilt, again["pose"].astype(float), made.stored_size)
+            np.testing.assert_allclose(seen[..., :2], again["landmarks"][..., :2], atol=2e-3)
+
+
+def test_an_interrupted_export_goes_on(faces: Pack, tmp_path: Path) -> None:
+    whole = builders.exported(faces, tmp_path / "whole", "300w_lp_position_maps")
+    stop = 5
+
+    def interrupt(done: int, _: int) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            export_pack(faces, "test", tmp_path / "again", "300w_lp_position_maps", interrupt)
+        assert not (tmp_path / "again").exists()
+        stop += 4
+    first = next((tmp_path / "again.partial").rglob("*_000001_1_0.jpg"))
+    first.write_bytes(b"not written again")
+    export_pack(faces, "test", tmp_path / "again", "300w_lp_position_maps")
+    files = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert files == {path.relative_to(tmp_path / "again") for path in (tmp_path / "again").rglob("*")}
+    changed = [f for f in files if f.suffix in (".jpg", ".npy") and
+               (whole / f).read_bytes() != (tmp_path / "again" / f).read_bytes()]  # fmt: skip
+    assert [path.name for path in changed] == [first.name]
+    # another split or layout begins anew
+    (tmp_path / "other.partial" / "Synthetic").mkdir(parents=True)
+    (tmp_path / "other.partial" / "plan.txt").write_text("another")
+    assert export_pack(faces, "test", tmp_path / "other", "aflw2000") == 12
+    assert not (tmp_path / "other" / "Synthetic").exists()
+
+
+def test_every_label_is_in_the_pixels_of_the_stored_image(aflw2000: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("aflw2000", aflw2000)
+    made = pack_dataset(dataset, tmp_path / "pack", CropSettings(96, 1.25), workers=2)
+    assert (made.source, made.counts, made.image_size, made.stored_size) == ("aflw2000", {"test": 12}, 96, 120)
+    assert open_pack(made.folder, verify=True).manifest["pose_limit"] == 99.0
+    labels = made.split("test").labels
+    for i, sample in enumerate(dataset):
+        affine = labels["crop"][i]
+        np.testing.assert_allclose(labels["landmarks"][i], transform_points(sample.landmarks, affine), atol=1e-4)
+        nominal = transform_points(crop_from_landmarks(sample.landmarks).reshape(2, 2), affine).ravel()
+        np.testing.assert_allclose(nominal, [11.5, 11.5, 107.5, 107.5], atol=1e-9)
+        np.testing.assert_allclose(labels["box"][i].reshape(2, 2)[0], labels["landmarks"][i, :, :2].min(0), atol=1e-4)
+        np.testing.assert_allclose(labels["angles"][i], sample.pose, atol=1e-5)
+
+
+@given(st.floats(0.1, 4), st.floats(-20, 20), st.floats(-20, 20), st.integers(24, 90))
+@settings(max_examples=30, deadline=None)
+def test_a_dot_stays_where_the_affine_says(scale: float, dx: float, dy: float, size: int) -> None:
+    """A smooth dot on a photograph is found at the transformed place to a twentieth of a stored pixel."""
+    width = 8 / min(scale, 1)
+    side = int(30 * width)
+    y, x = np.mgrid[:side, :side]
+    at = np.array([side / 2 + dx / 40, side / 2 + dy / 40])
+    dot = 255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * (width / 3) ** 2))
+    photograph = np.repeat(dot.round().astype(np.uint8)[..., None], 3, 2)
+    reach = size / scale
+    crop = np.array([*(at - reach / 2 + [dx / 10, dy / 10]), *(at + reach / 2 + [dx / 10, dy / 10])])
+    affine = crop_affine(crop, size, size)
+    stored = warp(photograph, affine, size)[..., 0].astype(float)
+    expected = transform_points(at[None], affine)[0]
+    radius = scale * width / 3
+    if not ((expected > 3 * radius + 1) & (expected < size - 2 - 3 * radius)).all() or radius < 1:
+        return
+    rows, columns = np.mgrid[:size, :size]
+    centre = np.array([(columns * stored).sum(), (rows * stored).sum()]) / stored.sum()
+    np.testing.assert_allclose(centre, expected, atol=0.05)
+
+
+def test_shrinking_averages_what_it_covers() -> None:
+    """A fine checkerboard becomes grey, not a pattern of its own."""
+    board = ((np.add.outer(np.arange(400), np.arange(400)) % 2) * 255).astype(np.uint8)
+    stored = warp(np.repeat(board[..., None], 3, 2), crop_affine(np.array([9.5, 9.5, 389.5, 389.5]), 60, 60), 60)
+    assert np.abs(stored.astype(float) - 127.5).max() < 12
+    assert np.abs(stored.astype(float) - 127.5).mean() < 5
+
+
+def test_beyond_the_photograph_it_is_black() -> None:
+    stored = warp(np.full((50, 50, 3), 200, np.uint8), crop_affine(np.array([25.0, 25, 75, 75]), 20, 20), 20)
+    assert (stored[:9, :9] == 200).all() and (stored[11:] == 0).all() and (stored[:, 11:] == 0).all()
+
+
+def damage(root: Path) -> None:
+    (root / "image00002.jpg").write_bytes((root / "image00002.jpg").read_bytes()[:300])
+    (root / "image00005.jpg").unlink()
+    (root / "image00007.mat").write_bytes(b"")
+    (root / "image00009.mat").unlink()
+
+
+def test_bad_samples_are_listed_and_skipped_only_when_asked(aflw2000: Path, tmp_path: Path) -> None:
+    good = pack_dataset(open_dataset("aflw2000", aflw2000), tmp_path / "good", workers=1)
+    damage(aflw2000)
+    dataset = open_dataset("aflw2000", aflw2000)
+    with pytest.raises(InputError, match="4 of 12 samples cannot be used") as refused:
+        pack_dataset(dataset, tmp_path / "pack", workers=2)
+    message = str(refused.value)
+    assert all(f"image0000{i}" in message for i in (2, 5, 7, 9)) and "--skip-bad" in message
+    assert (tmp_path / "pack.bad.txt").read_text().count("\n") == 4
+    assert not (tmp_path / "pack").exists()
+    made = pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+    assert not (tmp_path / "pack.bad.txt").exists()
+    assert made.counts == {"test": 8} and len(made.manifest["skipped"]) == 4
+    kept = [i for i in range(12) if i not in (1, 4, 6, 8)]
+    np.testing.assert_array_equal(made.split("test").images, good.split("test").images[kept])
+    for name, values in made.split("test").labels.items():
+        np.testing.assert_array_equal(values, good.split("test").labels[name][kept], err_msg=name)
+    open_pack(made.folder, verify=True)
+    assert sorted(path.name for path in made.folder.iterdir()) == sorted(path.name for path in good.folder.iterdir())
+
+
+def test_mended_samples_are_read_again(aflw2000: Path, tmp_path: Path) -> None:
+    whole = (aflw2000 / "image00003.jpg").read_bytes()
+    (aflw2000 / "image00003.jpg").write_bytes(whole[:100])
+    dataset = open_dataset("aflw2000", aflw2000)
+    with pytest.raises(InputError, match="1 of 12"):
+        pack_dataset(dataset, tmp_path / "pack", workers=1)
+    (aflw2000 / "image00003.jpg").write_bytes(whole)
+    assert pack_dataset(dataset, tmp_path / "pack", workers=1).counts == {"test": 12}
+
+
+def test_a_pack_of_other_settings_is_not_taken_for_this_one(aflw2000: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("aflw2000", aflw2000)
+    first = pack_dataset(dataset, tmp_path / "pack", CropSettings(64), workers=1)
+    assert pack_dataset(dataset, tmp_path / "pack", CropSettings(64), workers=1).digest == first.digest
+    with pytest.raises(InputError, match="holds another pack: image_size, stored_size differ"):
+        pack_dataset(dataset, tmp_path / "pack", CropSettings(96), workers=1)
+    for wrong in (lambda: CropSettings(8), lambda: CropSettings(64, 3.0), lambda: SplitSettings(1.0)):
+        with pytest.raises(InputError, match="must lie in"):
+            wrong()
+
+
+def test_nothing_readable_is_said_before_anything_is_written(aflw2000: Path, tmp_path: Path) -> None:
+    for path in aflw2000.glob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"none of the first 12 samples of .* can be used"):
+        pack_dataset(open_dataset("aflw2000", aflw2000), tmp_path / "pack", skip_bad=True)
+    assert not list(tmp_path.glob("pack*"))
+
+
+def w300_lp(folder: Path, photographs: int, variants: int) -> Path:
+    for kind in ("AFW", "AFW_Flip"):
+        (folder / kind).mkdir(parents=True)
+        for p in range(photographs):
+            for v in range(variants):
+                (folder / kind / f"AFW_{p:05d}_1_{v}.mat").touch()
+    return folder
+
+
+def test_no_photograph_lies_on_both_sides_of_a_split(tmp_path: Path) -> None:
+    dataset = open_dataset("300w_lp", w300_lp(tmp_path, 400, 3))
+    assigned = SplitSettings(0.1).assign(dataset)
+    groups = {split: {dataset.group(i) for i in indices} for split, indices in assigned.items()}
+    assert set(groups) == {"train", "val"} and not groups["train"] & groups["val"]
+    assert sum(map(len, assigned.values())) == 2400
+    assert 20 < len(groups["val"]) < 70
+    fewer = open_dataset("300w_lp", w300_lp(tmp_path / "fewer", 200, 2))
+    again = SplitSettings(0.1).assign(fewer)
+    # a photograph's split depends on its name alone
+    assert {fewer.group(i) for i in again["val"]} == {g for g in groups["val"] if int(g.split("_")[1]) < 200}
+
+
+def test_test_names_take_their_photographs_out_of_training(tmp_path: Path) -> None:
+    dataset = open_dataset("300w_lp", w300_lp(tmp_path, 40, 3))
+    (tmp_path / "list.txt").write_text("# faces\nAFW/AFW_00003_1_1\n\nAFW_Flip/AFW_00005_1_0\n")
+    assigned = SplitSettings(0.2, read_names(tmp_path / "list.txt")).assign(dataset)
+    assert [dataset.names[i] for i in assigned["test"]] == ["AFW/AFW_00003_1_1", "AFW_Flip/AFW_00005_1_0"]
+    seen = {dataset.group(i) for split in ("train", "val") for i in assigned[split]}
+    assert not seen & {"AFW_00003", "AFW_00005"}
+    with pytest.raises(InputError, match="1 test names are not in"):
+        SplitSettings(0.2, frozenset({"AFW/none"})).assign(dataset)
+    with pytest.raises(InputError, match="cannot read the list"):
+        read_names(tmp_path / "none.txt")
+
+
+def test_packs_of_21_points(faces: Pack, tmp_path: Path) -> None:
+    made = pack_dataset(open_dataset("aflw", builders.aflw(faces, tmp_path / "aflw")), tmp_path / "pack", workers=1)
+    labels = made.split("train").labels
+    assert labels["landmarks"].shape[1:] == (21, 2) and labels["visible"].shape[1:] == (21,)
+    assert {"pose", "shape"}.isdisjoint(labels) and np.isfinite(labels["angles"]).all()
+    assert made.basis is None and json.loads((made.folder / "manifest.json").read_text())["files"] == {}
