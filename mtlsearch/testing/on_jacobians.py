@@ -75,10 +75,11 @@ def float32_agrees_with_float64(subject: Subject) -> None:
     for kind, rows in _all_jacobians((torch.float32,)):
         if kind == "near_opposed":
             continue  # eigenvalues of 1e-7 of the largest are rounding in float32
-        tasks = len(rows)
+        tasks, exact = len(rows), rows.double()
         got = subject.combine(subject.new(tasks), rows)
-        expected = subject.combine(subject.new(tasks), rows.double())
-        scale = max(_length(subject, rows.double()), float(expected.norm()))
+        scale = _length(subject, exact)
+        expected = subject.combine(subject.new(tasks), exact)
+        scale = max(scale, float(expected.norm()))
         error = float((got.double() - expected).norm())
         if not error <= tolerance * scale:
             raise AssertionError(
