@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from . import behaviour, in_optimizer, on_jacobians, on_losses
-from .subject import Check, Make, Subject
+from .subject import Check, Make, Subject, own_random_numbers
 
 __all__ = ["check_strategy", "checks"]
 
@@ -62,8 +62,8 @@ def checks(
 ) -> list[tuple[str, Callable[[], None]]]:
     """(name, check) of every check that applies, for `pytest.mark.parametrize`. Arguments as of `check_strategy`.
 
-    A check takes no arguments and raises AssertionError. They do not depend on each other, nor change the global random
-    generators.
+    A check takes no arguments and raises AssertionError. They run on the CPU in this process, in any order, and leave
+    the global random generators as they were.
     """
     subject = Subject.of(make, scale_equivariant, permutation_equivariant, float32_tolerance)
     modules = (behaviour, on_jacobians, on_losses, in_optimizer)
@@ -74,7 +74,7 @@ def checks(
 def _run(check: Check, subject: Subject) -> None:
     """One check; its failure, and whatever the strategy raises, as an AssertionError with both names."""
     try:
-        with subject.own_random_numbers():
+        with own_random_numbers():
             check(subject)
     except AssertionError as failure:
         raise AssertionError(f"strategy {subject.label!r} fails {check.__name__}: {failure}") from failure.__cause__

@@ -39,6 +39,8 @@ def checks_of(subject: Subject) -> Sequence[Check]:
     if subject.samples == 1:
         found.append(micro_batches_equal_the_batch)  # else each call is an independent sample
     strategy = subject.new(1)
+    if strategy.parameters():
+        found.append(own_parameters_have_gradients)
     if not (isinstance(strategy, LossStrategy) and strategy.parameters()):
         found.append(one_task_is_the_plain_optimizer)  # else it learns a weight for the one task too
     if subject.kind != "loss" and type(strategy).specific_weights is Strategy.specific_weights:
@@ -87,6 +89,17 @@ def unused_parameters_keep_none(subject: Subject) -> None:
         raise AssertionError(f"a parameter that no loss reaches must keep .grad None, but has {model.unused.grad}")
 
 
+def own_parameters_have_gradients(subject: Subject) -> None:
+    model, optimizer = _build(subject)
+    _give(subject, optimizer, lambda: model.losses(_batch()))
+    for index, parameter in enumerate(optimizer.strategy.parameters()):
+        if parameter.grad is None:
+            raise AssertionError(
+                f"the strategy's own parameters must get gradients, but parameter {index} has None; give them with "
+                "own_gradients(step), or, in a loss strategy, let the weights depend on them"
+            )
+
+
 def absent_task_takes_no_part(subject: Subject) -> None:
     model, optimizer = _build(subject)
     _train(subject, model, optimizer, range(2))
@@ -95,6 +108,8 @@ def absent_task_takes_no_part(subject: Subject) -> None:
     got = gradients(model)
     if got["heads.b.weight"] is not None:
         raise AssertionError("the head of a task whose loss is None must keep .grad None, but has a gradient")
+    if optimizer.diagnostics.tasks != ("a", "c"):
+        raise AssertionError(f"tasks a and c must be combined when b is absent, not {optimizer.diagnostics.tasks}")
     if got["heads.a.weight"] is None or got["trunk.0.weight"] is None:
         raise AssertionError("the tasks that are there must give gradients when one is absent, but gave None")
     optimizer.step()
@@ -165,6 +180,9 @@ def scaler_changes_nothing(subject: Subject) -> None:
         scaler.update()
     promise = f"three steps with a GradScaler at {SCALE:g} must equal three without"
     _expect_close(promise, dict(twin.named_parameters()), dict(model.named_parameters()), rtol=1e-6, atol=1e-7)
+    if subject.kind != "loss":
+        seen, plain = ({"the Gramian": o.diagnostics.gramian} for o in (scaled, optimizer))
+        _expect_close(promise, seen, plain, rtol=1e-5, atol=1e-6)
     own, expected = (dict(enumerate(o.strategy.parameters())) for o in (scaled, optimizer))
     _expect_close(promise, own, expected, rtol=1e-5, atol=1e-6)
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,13 +46,11 @@ class Subject:
         """TypeError or ValueError for a `make` that gives no strategy, or the same one twice."""
         maker: Callable[[], Strategy]
         if isinstance(make, str):
-            name = make
-            maker = lambda: get_strategy(name)  # noqa: E731 (the branches of one name)
+            maker = partial(get_strategy, make)
         elif isinstance(make, StrategyInfo):
             maker = make.strategy
         elif callable(make) and not isinstance(make, Strategy):
-            given = make
-            maker = lambda: as_strategy(given())  # noqa: E731
+            maker = partial(_made, make)
         else:
             raise TypeError(
                 "make must be the name of a strategy, its StrategyInfo or a callable without arguments that gives a "
@@ -96,17 +95,17 @@ class Subject:
             return strategy.weigh(losses, step_of(losses, losses, index)).detach()
         return self.combine(strategy, rows, losses, index)
 
-    @contextmanager
-    def own_random_numbers(self) -> Iterator[None]:
-        """The global generators as they were, afterwards."""
-        before = global_random_state()
-        try:
-            yield
-        finally:
-            of_torch, of_numpy, of_python = before
-            torch.set_rng_state(of_torch)
-            np.random.set_state(of_numpy)
-            random.setstate(of_python)
+
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """The global generators are afterwards as they were."""
+    of_torch, of_numpy, of_python = global_random_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(of_torch)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
 
 
 def step_of(rows: Tensor, losses: Tensor | None, index: int) -> Step:
@@ -119,6 +118,10 @@ def step_of(rows: Tensor, losses: Tensor | None, index: int) -> Step:
 def global_random_state() -> tuple[Tensor, Any, Any]:
     """The states of torch's, numpy's and Python's generators."""
     return torch.get_rng_state(), np.random.get_state(), random.getstate()
+
+
+def _made(make: Callable[[], Any]) -> Strategy:
+    return as_strategy(make())
 
 
 def _names(tasks: int) -> tuple[str, ...]:

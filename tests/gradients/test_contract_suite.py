@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtlsearch.gradients import GramianStrategy, LossStrategy, RowStrategy, Step, get_strategy, strategy_info
 from mtlsearch.gradients.gramian import norms
+from mtlsearch.gradients.learned import LearnedScalars
 from mtlsearch.testing import check_strategy, checks
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +219,11 @@ class WantsAllTasks(Remembers):
 
 
 @dataclass(eq=False)
+class NeverTrainsItsScalars(LearnedScalars, Sum):
+    pass
+
+
+@dataclass(eq=False)
 class ForgetsToAskForAllLosses(Ones):
     def weigh(self, losses: Tensor, step: Step) -> Tensor:
         return 1 / losses
@@ -265,6 +271,7 @@ NOTHING: set[str] = set()
         (SharesItsState, {}, {"pickle_and_deepcopy_go_on_alike", "optimizer_copies_go_on_alike"}),
         (CannotBePickled, {}, {"pickle_and_deepcopy_go_on_alike", "optimizer_copies_go_on_alike"}),
         (WantsAllTasks, {}, {"absent_task_takes_no_part"}),
+        (NeverTrainsItsScalars, {}, {"own_parameters_have_gradients"}),
         (ForgetsToAskForAllLosses, {}, {"micro_batches_equal_the_batch"}),
         (OneWeightForAll, {}, {"each_loss_has_a_finite_weight"}),
         (ModifiesLosses, {}, {"losses_are_not_modified"}),

@@ -136,6 +136,7 @@ def test_bfloat16_autocast(strategy: str) -> None:
     ],
     ids=["OneCycleLR", "SequentialLR", "ReduceLROnPlateau"],
 )
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of SequentialLR's own step, in torch 2.5
 @pytest.mark.parametrize("strategy", ["pcgrad", "uncertainty"])
 def test_schedulers_drive_the_wrapped_optimizer(strategy: str, schedule: Callable[..., object]) -> None:
     model, optimizer = build(strategy)
