@@ -8,15 +8,16 @@ READY  := $(VENV)/.installed
 # what the environment and a study take on disk, in GB
 NEEDED_GB := 10
 
-.PHONY: help tune test lint install clean
+.PHONY: help tune test test-minimal lint install clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make tune      search the quick space on synthetic faces, on this machine (under 8 minutes on 2 cores)"
-	@echo "make test      run the tests"
-	@echo "make lint      ruff, mypy and the import contracts"
-	@echo "make install   set up $(VENV) and nothing else"
-	@echo "make clean     remove $(VENV)"
+	@echo "make tune          search the quick space on synthetic faces, on this machine (under 8 minutes on 2 cores)"
+	@echo "make test          run the tests"
+	@echo "make test-minimal  the gradient tests with torch, numpy and pytest only, at the oldest torch we admit"
+	@echo "make lint          ruff, mypy and the import contracts"
+	@echo "make install       set up $(VENV) and nothing else"
+	@echo "make clean         remove $(VENV)"
 
 # Local whatever the shell says: a RAY_ADDRESS or a tracking server elsewhere is for those who ask for it.
 tune: $(READY)
@@ -25,6 +26,10 @@ tune: $(READY)
 
 test: $(READY)
 	@env -u RAY_ADDRESS -u MLFLOW_TRACKING_URI $(PYTHON) -m pytest $(ARGS)
+
+# In a virtual environment of its own, which goes when the tests are done.
+test-minimal:
+	@$${PYTHON3:-python3} tests/minimal.py $(ARGS)
 
 lint: $(READY)
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && \

@@ -25,7 +25,7 @@ _HOME = {
     "get_strategy": "gradients.registry",
     "strategies": "gradients.registry",
 }
-_SUBMODULES = ("faces", "gradients", "search", "tracking", "training")
+_SUBMODULES = ("faces", "gradients", "search", "testing", "tracking", "training")
 
 
 def __getattr__(name: str) -> Any:

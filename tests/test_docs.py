@@ -20,10 +20,12 @@ _STEP = re.compile(
 _USE = """
 import torch
 from mtlsearch import get_strategy, strategies
+from mtlsearch.testing import check_strategy
 from mtlsearch.training import load_run_config
 from mtlsearch.faces.losses.log_cosh import LogCosh
 
 assert "normalized_sum" in strategies()
+check_strategy("normalized_sum")
 jacobian = torch.tensor([[3.0, 4.0], [0.0, 0.1]], dtype=torch.float64)
 expected = torch.tensor([0.6, 1.8], dtype=torch.float64)
 torch.testing.assert_close(get_strategy("normalized_sum").combine(jacobian), expected)

@@ -40,8 +40,9 @@ def test_import_is_light() -> None:
 def test_public_names() -> None:
     import mtlsearch
     import mtlsearch.gradients
+    import mtlsearch.testing
 
-    for module in (mtlsearch, mtlsearch.gradients):
+    for module in (mtlsearch, mtlsearch.gradients, mtlsearch.testing):
         for name in module.__all__:
             assert getattr(module, name) is not None
         assert set(module.__all__) <= set(dir(module))

@@ -1,4 +1,4 @@
-"""PCGrad against a float64 oracle on whole vectors, and against TorchJD."""
+"""PCGrad against a float64 oracle on whole vectors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import itertools
 
 import pytest
 import torch
-import torchjd.aggregation
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mtlsearch.gradients import Step, get_strategy
 from mtlsearch.gradients.gramian import gramian, weighted_rows
@@ -51,42 +48,16 @@ def test_agrees_with_the_oracle_in_every_order_of_three() -> None:
     assert len(results) > 1, "the orders must matter on this Jacobian, or this test shows nothing"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    rows=st.integers(2, 4).flatmap(
-        lambda tasks: st.lists(st.lists(st.integers(-4, 4), min_size=3, max_size=3), min_size=tasks, max_size=tasks)
-    ),
-    seed=st.integers(0, 100),
-)
-def test_agrees_with_the_oracle_on_integers(rows: list[list[int]], seed: int) -> None:
+def test_agrees_with_the_oracle_on_integers() -> None:
     # Small integers are full of ties, zero rows and exact orthogonality. Where an inner product is zero in
     # exact arithmetic, either sign of its rounding gives the same result to within that rounding.
-    matrix = torch.tensor(rows, dtype=torch.float64)
-    orders = random_orders(len(rows), Step(seed=seed))
-    weights = project_conflicts(gramian(matrix), orders)
-    error = (weights @ matrix - pcgrad_oracle(matrix, orders.tolist())).norm()
-    assert error <= 1e-10 * (1 + float((weights.abs() * matrix.norm(dim=1)).sum()))
-
-
-@pytest.mark.parametrize("kind", JACOBIANS)
-def test_agrees_with_torchjd_on_two_tasks(kind: str) -> None:
-    rows = jacobian(kind, 2, torch.float64)
-    expected = torchjd.aggregation.PCGrad()(rows)
-    assert relative_error(get_strategy("pcgrad").combine(rows), expected, rows) <= 1e-10
-
-
-def test_has_the_distribution_of_torchjd_on_three_tasks() -> None:
-    rows = jacobian("conflicting", 3, torch.float64, width=6)
-    orders = list(itertools.product(itertools.permutations(range(3)), repeat=3))
-    outcomes = {tuple(round(x, 8) for x in pcgrad_oracle(rows, order).tolist()) for order in orders}
-    ours = {
-        tuple(round(x, 8) for x in get_strategy("pcgrad").combine(rows, Step(index=i)).tolist()) for i in range(300)
-    }
-    peer = torchjd.aggregation.PCGrad()
-    theirs = {tuple(round(x, 8) for x in peer(rows).tolist()) for _ in range(300)}
-    # 300 draws miss one of the 8 equally likely outcomes (two orders for each of three tasks) once in 1e16.
-    assert len(outcomes) == 8
-    assert ours == theirs == outcomes
+    for seed in range(500):
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randint(-4, 5, (2 + seed % 3, 3), generator=generator).double()
+        orders = random_orders(len(rows), Step(seed=seed))
+        weights = project_conflicts(gramian(rows), orders)
+        error = (weights @ rows - pcgrad_oracle(rows, orders.tolist())).norm()
+        assert error <= 1e-10 * (1 + float((weights.abs() * rows.norm(dim=1)).sum())), rows
 
 
 def test_orders_are_uniform_and_keyed() -> None:
@@ -98,9 +69,3 @@ def test_orders_are_uniform_and_keyed() -> None:
     assert len(counts) == 6 and all(400 < count < 600 for count in counts.values())
     assert torch.equal(random_orders(5, Step(3, 7)), random_orders(5, Step(3, 7)))
     assert not torch.equal(random_orders(9, Step(3, 7)), random_orders(9, Step(7, 3)))
-
-
-def test_order_leaves_the_global_generator_alone() -> None:
-    before = torch.get_rng_state()
-    get_strategy("pcgrad").combine(jacobian("random", 4, torch.float32))
-    assert torch.equal(before, torch.get_rng_state())

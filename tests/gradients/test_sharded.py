@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.fsdp
 from torch import Tensor
 
 from mtlsearch import MultiTaskOptimizer, strategies
@@ -13,6 +14,10 @@ from mtlsearch.gradients import RowStrategy, get_strategy
 
 from .ranks import on_two_ranks
 from .test_data_parallel import STEPS, TASKS, Model, batch, losses
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.distributed.fsdp, "fully_shard"), reason="fully_shard is public from torch 2.6 on"
+)
 
 # What FSDP can serve: strategies that do not need whole rows.
 SERVED = [name for name in strategies() if not isinstance(get_strategy(name), RowStrategy)]

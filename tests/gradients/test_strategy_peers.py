@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import pytest
 import torch
-import torchjd.aggregation as peers
 from torch import Tensor
-from torchjd.linalg import QuadprogProjector
 
 from mtlsearch.gradients import GramianStrategy, Step, get_strategy
 from mtlsearch.gradients.gramian import gramian
 
-from .helpers import JACOBIANS, TOLERANCE, combined, jacobian, ready, relative_error
+from .helpers import JACOBIANS, TOLERANCE, combined, jacobian, pcgrad_oracle, ready, relative_error
+
+peers = pytest.importorskip("torchjd.aggregation")
 
 Aggregator = Callable[[Tensor], Tensor]
 F32, F64 = torch.float32, torch.float64
 
 
-def projector() -> QuadprogProjector:
+def projector() -> object:
+    from torchjd.linalg import QuadprogProjector
+
     return QuadprogProjector(norm_eps=0.0, reg_eps=1e-12)
 
 
@@ -174,7 +177,7 @@ def test_agrees_with_torchjd(case: str, kind: str, dtype: torch.dtype) -> None:
 @pytest.fixture
 def draws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tensor]:
     """Our draws of step 0, which TorchJD gets for its call of torch.rand."""
-    fixed = torch.rand(3000, dtype=F64, generator=Step().generator())
+    fixed = torch.rand(3000, generator=Step().generator()).double()
     real = torch.rand
 
     def rand(*sizes: object, **options: object) -> Tensor:
@@ -251,3 +254,24 @@ def test_sdmgrad_agrees_over_many_steps() -> None:
         got = ours.combine(torch.stack([first, second, third]), Step(index=index))
         expected = theirs(first @ second.T) @ third
         assert relative_error(got, expected, third) <= 1e-8
+
+
+@pytest.mark.parametrize("kind", JACOBIANS)
+def test_pcgrad_agrees_with_torchjd_on_two_tasks(kind: str) -> None:
+    rows = jacobian(kind, 2, F64)
+    expected = peers.PCGrad()(rows)
+    assert relative_error(get_strategy("pcgrad").combine(rows), expected, rows) <= 1e-10
+
+
+def test_pcgrad_has_the_distribution_of_torchjd_on_three_tasks() -> None:
+    rows = jacobian("conflicting", 3, F64, width=6)
+    orders = list(itertools.product(itertools.permutations(range(3)), repeat=3))
+    outcomes = {tuple(round(x, 8) for x in pcgrad_oracle(rows, order).tolist()) for order in orders}
+    ours = {
+        tuple(round(x, 8) for x in get_strategy("pcgrad").combine(rows, Step(index=i)).tolist()) for i in range(300)
+    }
+    peer = peers.PCGrad()
+    theirs = {tuple(round(x, 8) for x in peer(rows).tolist()) for _ in range(300)}
+    # 300 draws miss one of the 8 equally likely outcomes (two orders for each of three tasks) once in 1e16.
+    assert len(outcomes) == 8
+    assert ours == theirs == outcomes

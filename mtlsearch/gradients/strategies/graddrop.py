@@ -43,7 +43,8 @@ class GradDrop(RowStrategy):
 
     def aggregate(self, jacobian: Tensor, step: Step) -> Tensor:
         generator = step.generator(jacobian.device)
-        draws = torch.rand(jacobian.shape[1], dtype=jacobian.dtype, device=jacobian.device, generator=generator)
+        # float32 for all: the same draws whatever the dtype of the gradients
+        draws = torch.rand(jacobian.shape[1], dtype=torch.float32, device=jacobian.device, generator=generator)
         return drop_signs(jacobian, draws, self.leak)
 
 
