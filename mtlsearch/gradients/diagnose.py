@@ -112,8 +112,9 @@ def diagnose(
     losses_fn: (model, batch) -> one scalar loss a task, in a sequence or a mapping name -> loss. loader: batches.
     shared: as for MultiTaskOptimizer; by default the parameters that two losses or more reach.
 
-    The model stays as it is: parameters, `.grad` and buffers are as before. Run it on a model in training as well as on
-    a new one: conflicts come and go. Raises ValueError for fewer than two tasks, nothing shared or an empty loader.
+    The model stays as it is: parameters, `.grad`, buffers and the CPU's random generator are as before; its hooks run.
+    Look at a model in training as well as at a new one: conflicts come and go. Raises ValueError for fewer than two
+    tasks, a batch without a loss for one of them, nothing shared or an empty loader.
     """
     batches = list(itertools.islice(loader, steps))
     if not batches:
@@ -125,24 +126,33 @@ def diagnose(
     before = {name: p.grad for name, p in parameters.items()}
     for parameter in parameters.values():
         parameter.grad = None
+    generator = torch.get_rng_state()
     try:
-        seen = [_gramians(tasks.resolve(losses_fn(model, batch)), parameters, given) for batch in batches]
+        seen = []
+        for batch in batches:
+            losses = tasks.resolve(losses_fn(model, batch))
+            seen.append(_gramians(losses, len(tasks.names), parameters, given))
         engines = _engine_costs(model, losses_fn, batches, given)
     finally:
+        torch.set_rng_state(generator)
         with torch.no_grad():
             for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+                if name in buffers:  # another was made by a forward
+                    buffer.copy_(buffers[name])
         for name, parameter in parameters.items():
             parameter.grad = before[name]
     return _conclude(tuple(tasks.names), parameters, seen, engines)
 
 
 def _gramians(
-    losses: dict[int, Tensor], parameters: Mapping[str, Tensor], given: Sequence[Tensor] | None
+    losses: dict[int, Tensor], tasks: int, parameters: Mapping[str, Tensor], given: Sequence[Tensor] | None
 ) -> dict[str, Tensor]:
     """The Gramian (T, T) of every layer's shared parameters."""
-    if len(losses) < 2:
-        raise ValueError(f"there must be two tasks or more with a loss in every batch, but there were {len(losses)}")
+    if len(losses) < max(2, tasks):
+        raise ValueError(
+            f"there must be two tasks or more, each with a loss in every batch, but one has {len(losses)}; leave out "
+            "batches in which a task has none"
+        )
     wanted = list(parameters.values())
     left = reversed(range(len(losses)))
     rows = [differentiate(loss, wanted, retain=n > 0) for n, loss in zip(left, losses.values())]
@@ -198,7 +208,8 @@ def _extra_bytes(
 ) -> tuple[int, int, int, int, int]:
     """Counted for `_ENGINES`: rows hold T gradients, ghosts the output gradients of layers, features their own."""
     tape, sets = Tape(losses), ParameterSets(given)
-    shared = sets.shared_in(tape, parameters)
+    sets.foresee(tape, losses, parameters)
+    shared = sets.shared(parameters)
     rows = len(losses) * sum(p.numel() * p.element_size() for p in shared)
     auto = rows
     for weight, nodes in tape.uses_of(shared).items():
@@ -206,7 +217,8 @@ def _extra_bytes(
             held = sum(rows_of(node) for node in nodes) * len(weight)
             auto += len(losses) * (held - weight.numel()) * weight.element_size()
     features = 0
-    for edge in tape.cut(shared):
+    known = set(shared)
+    for edge in tape.cut([parameter for parameter in parameters if parameter not in known]):
         found = [g for loss in losses.values() for g in differentiate(loss, [edge], retain=True) if g is not None]
         features += sum(g.numel() * g.element_size() for g in found)
     return 0, auto, rows, auto, features

@@ -85,17 +85,12 @@ class ParameterSets:
         masks = ((parameter, self._reached.get(parameter, 0)) for parameter in parameters)
         return [parameter for parameter, mask in masks if mask & (mask - 1)]
 
-    def shared_in(self, tape: Tape, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """`shared` of what is known and of what this tape shows, before any gradient has been observed."""
-        if self.given:
-            return self.shared(parameters)
-        known = set(self.shared(parameters))
-        masks = {leaf: tape.reached[node] for leaf, node in tape.leaves.items()}
-        return [p for p in parameters if p in known or (mask := masks.get(p, 0)) & (mask - 1)]
-
-    def foresee(self, tape: Tape, parameters: Sequence[Tensor]) -> None:
-        """Take the graph's word for what the tasks reach, before any gradient has been observed."""
+    def foresee(self, tape: Tape, tasks: Iterable[int], parameters: Sequence[Tensor]) -> None:
+        """Take the graph's word for tasks and parameters of which no gradient has been observed."""
+        new = any(self.is_new(task) for task in tasks)
         for parameter in parameters:
+            if not new and parameter in self._reached:
+                continue
             node = tape.leaves.get(parameter)
             if node is not None and not self.given and not tape.compiled:
                 mask = self._reached.get(parameter, 0) | tape.reached[node]

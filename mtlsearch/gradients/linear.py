@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from .gramian import full_precision, weighted_rows
-from .tape import Node, input_of, rows_of
+from .tape import Node, rows_of
 
 # What one element of a row costs beside its n multiply-adds, counted in multiply-adds: it is written once and read
 # twice, 12 bytes, at the 4 to 5 multiply-adds a byte that CPUs and GPUs balance at.
@@ -51,17 +51,13 @@ class Product:
 
 @dataclass(eq=False)
 class LinearUses:
-    """One linear weight, its uses in a step (see `Tape.uses_of`), and what the passes of the tasks gave for it."""
+    """One linear weight, its uses in a step with their inputs, and what the passes of the tasks gave for it."""
 
     weight: Tensor
     nodes: Sequence[Node]
-    inputs: list[Tensor] = field(init=False)
+    inputs: Sequence[Tensor]
     _outputs: dict[int, Tensor] = field(init=False, default_factory=dict)
     _stack: Tensor = field(init=False, default_factory=lambda: torch.empty(0))
-
-    def __post_init__(self) -> None:
-        # Read now: the last task's pass frees the graph.
-        self.inputs = [input_of(node) for node in self.nodes]
 
     @property
     def edges(self) -> list[GradientEdge]:
@@ -73,7 +69,7 @@ class LinearUses:
         pairs = tuple((d, a) for d, a in zip(outputs, self.inputs) if d is not None)
         return Product(pairs) if pairs else None
 
-    def put(self, task: int, outputs: Sequence[Tensor | None]) -> Tensor | None:
+    def keep(self, task: int, outputs: Sequence[Tensor | None]) -> Tensor | None:
         """Keep one task's D for `rows` and `combined`, and return it; None if the task reaches no use."""
         fan_out = len(self.weight)
         pieces = [a.new_zeros(len(a), fan_out) if d is None else d for d, a in zip(outputs, self.inputs)]
@@ -93,13 +89,15 @@ class LinearUses:
             size = len(inputs), *_fans(self.weight), len(tasks)
             if _ghost_cost(*size) > _formed_cost(*size):
                 return (outputs.mT @ inputs).flatten(1)
+            # The rows of A are made one long, and their lengths go over to D: no large row drowns a small one.
             wide = inputs.double()
+            lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+            wide = wide / torch.where(lengths > 0, lengths, 1.0)
             inner = wide @ wide.T
-            # A Aᵀ can be singular (equal inputs, a row of zeros): a shift at float64's rounding makes the factor
-            # exist, and moves no inner product by more than that.
-            trace = inner.diagonal().sum()
-            inner.diagonal().add_(1e-13 * trace + torch.finfo(inner.dtype).tiny)
-            factor = torch.linalg.cholesky_ex(inner).L + 0 * trace  # NaN, where A is not finite
+            # It can be singular (equal inputs): a shift at float64's rounding makes the factor exist, and moves no
+            # inner product by more than that.
+            inner.diagonal().add_(1e-14 * len(inner))
+            factor = (torch.linalg.cholesky_ex(inner).L + 0 * inner.sum()) * lengths  # NaN, where A is not finite
             return (factor.T.to(inputs.dtype) @ outputs).flatten(1)
 
     @torch.no_grad()
@@ -112,7 +110,7 @@ class LinearUses:
 
     def _joined(self) -> Tensor:
         """A (n, fan_in)."""
-        return self.inputs[0] if len(self.inputs) == 1 else torch.cat(self.inputs)
+        return self.inputs[0] if len(self.inputs) == 1 else torch.cat(list(self.inputs))
 
     def _stacked(self, tasks: Sequence[int]) -> Tensor:
         """D (K, n, fan_out), made once."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from .diagnostics import Diagnostics
-from .engines import Call, EngineName, engine_for
+from .engines import Call, EngineName, FeatureEngine, engine_for
 from .losses import FiniteWatch, Losses, TaskNames
 from .ranks import Group
 from .registry import as_strategy
@@ -165,22 +165,43 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         """
         if scaler is not None and not scaler.is_enabled():
             scaler = None
+        names = list(self._tasks.names)
         try:
-            given = self._tasks.resolve(losses)
-            if not given and self._ranks is None and not (combine and self._engine.pending):
-                raise ValueError("every loss is None: no task takes part; skip this batch")
-            given, values = self._joined(given, self._tasks.counts(counts))
+            given, counted, seen = self._checked(losses, counts, features, combine)
+            given, values = self._joined(given, counted)
             if scaler is None:
                 self._watch.look({self.tasks[task]: value for task, value in values.items()}, self._progress.step)
-            seen = (features,) if isinstance(features, Tensor) else tuple(features)
             self._engine.backward(Call(given, self._parameters(), scaler, combine, values, seen), self._now())
         except BaseException:
             self._engine.clear()
+            if not self._tasks.fixed:
+                self._tasks.names = names
             raise
         if combine:
             self.combine()
         elif self._ranks is not None:
             self._ranks.publish()
+
+    def _checked(
+        self,
+        losses: Losses,
+        counts: Mapping[str, float] | Sequence[float] | None,
+        features: Tensor | Iterable[Tensor],
+        combine: bool,
+    ) -> tuple[dict[int, Tensor], dict[int, float], tuple[Tensor, ...]]:
+        """The arguments of `backward`, by task; a rank that was given wrong ones says so to the others."""
+        try:
+            given = self._tasks.resolve(losses)
+            if not given and self._ranks is None and not (combine and self._engine.pending):
+                raise ValueError("every loss is None: no task takes part; skip this batch")
+            seen = (features,) if isinstance(features, Tensor) else tuple(features)
+            if seen and not isinstance(self._engine, FeatureEngine):
+                raise ValueError("features=… is for engine='feature'; this optimizer combines gradients of parameters")
+            return given, self._tasks.counts(counts), seen
+        except BaseException:
+            if self._ranks is not None:
+                self._ranks.fail()
+            raise
 
     def _joined(
         self, losses: dict[int, Tensor], counts: dict[int, float]
@@ -189,9 +210,13 @@ class MultiTaskOptimizer(torch.optim.Optimizer):
         if self._ranks is None:
             return losses, {task: loss.detach().reshape(()) for task, loss in losses.items()}
         shares, values = self._ranks.share(losses, counts, self.tasks, self._progress.step)
+        if not values and not self._engine.pending:
+            raise ValueError("every loss is None or counts 0 on every rank: no task takes part; skip this batch")
         if self._progress.step in (0, 1, 10, 100) or self._progress.step % 1000 == 0:
             self._ranks.check_parameters(self._parameters())
-        return {task: loss * shares[task] for task, loss in losses.items()}, values
+        with torch.enable_grad():
+            kept = [task for task in losses if shares.get(task) or (self._ranks.sharded and task in shares)]
+            return {task: losses[task] * shares[task] for task in kept}, values
 
     pc_backward = backward
     """The name in an older PCGrad wrapper."""

@@ -19,6 +19,9 @@ from .tape import differentiate
 
 Group: TypeAlias = "dist.ProcessGroup | bool | None"
 
+# The kinds of exchange, told first.
+_LOSSES, _MASKS, _FAILURE = 0, 1, 2
+_LENGTHS = {_LOSSES: "know different numbers of tasks", _MASKS: "train different numbers of parameters"}
 _HOW = (
     "every rank must call backward and combine equally often and with the same tasks (None for those without labels in "
     "its part of the batch), on models that hold the same parameters"
@@ -46,6 +49,9 @@ class Ranks:
         self._nccl = dist.get_backend(group) == "nccl"
         self._device = torch.device("cuda", torch.cuda.current_device()) if self._nccl else torch.device("cpu")
 
+    def __deepcopy__(self, memo: object) -> Ranks:
+        return self  # a process group is no one's to copy
+
     def stand_in(self, parameter: Tensor) -> Tensor:
         """The tensor that the engines see for a parameter."""
         return parameter
@@ -68,6 +74,26 @@ class Ranks:
         dist.all_gather_into_tensor(gathered.view(-1), numbers.view(-1), group=self.group)
         return gathered.cpu()
 
+    def _meet(self, what: int, index: int, length: int, digest: float = 0.0) -> Tensor:
+        """The first word of every exchange: what it is, at which step, of what length. The ranks' digests.
+
+        RuntimeError, on all ranks, when they do not mean the same, or one has failed.
+        """
+        heard = self.gather(torch.tensor([what, index, length, digest], dtype=torch.float64))
+        if bool((heard[:, 0] == _FAILURE).any()) and what != _FAILURE:
+            failed = [rank for rank, said in enumerate(heard[:, 0].tolist()) if said == _FAILURE]
+            raise RuntimeError(f"rank {failed[0]} has failed, and says why; the others stop with it")
+        if what == _FAILURE:
+            return heard[:, 3]
+        for column, differ in ((0, "do different things"), (1, "are at different steps"), (2, _LENGTHS[what])):
+            if not bool((heard[:, column] == heard[0, column]).all()):
+                raise RuntimeError(f"ranks {differ} ({heard[:, column].int().tolist()}): {_HOW}")
+        return heard[:, 3]
+
+    def fail(self) -> None:
+        """Tell the other ranks, who are about to exchange losses, that this one will not."""
+        self._meet(_FAILURE, 0, 0)
+
     def share(
         self, losses: Mapping[int, Tensor], counts: Mapping[int, float], names: Sequence[str], index: int
     ) -> tuple[dict[int, float], dict[int, Tensor]]:
@@ -76,20 +102,16 @@ class Ranks:
         A task's loss over the whole batch is Σ_r count_r·loss_r / Σ_r count_r over the ranks that have it; the share is
         count_r / Σ count, 0 where this rank has none. Raises RuntimeError when ranks are out of step, on all of them.
         """
-        told = torch.zeros(2 + 2 * len(names), dtype=torch.float64)
-        told[0], told[1] = index, _digest(*names)
+        self._meet(_LOSSES, index, len(names))
+        told = torch.zeros(1 + 2 * len(names), dtype=torch.float64)
+        told[0] = _digest(*names)
         for task, loss in losses.items():
-            told[2 + task] = counts.get(task, 1.0)
-            told[2 + len(names) + task] = loss.detach().double()
-        sizes = self.gather(torch.tensor([len(told)]))
-        if not bool((sizes == len(told)).all()):
-            raise RuntimeError(f"ranks know different numbers of tasks; give tasks=[names] to the optimizer. {_HOW}")
+            told[1 + task] = counts.get(task, 1.0)
+            told[1 + len(names) + task] = loss.detach().double()
         heard = self.gather(told)
-        for column, what in ((0, "are at different steps"), (1, "name different tasks")):
-            if not bool((heard[:, column] == heard[0, column]).all()):
-                seen = f" ({heard[:, column].int().tolist()})" if column == 0 else ""
-                raise RuntimeError(f"ranks {what}{seen}: {_HOW}")
-        count, loss = heard[:, 2:].view(self.size, 2, len(names)).unbind(1)
+        if not bool((heard[:, 0] == heard[0, 0]).all()):
+            raise RuntimeError(f"ranks name different tasks: {_HOW}")
+        count, loss = heard[:, 1:].view(self.size, 2, len(names)).unbind(1)
         total = count.sum(0)
         present = [task for task in range(len(names)) if total[task] > 0]
         # A rank without the task says 0·0.
@@ -101,10 +123,8 @@ class Ranks:
 
     def agree(self, masks: Sequence[int]) -> list[int]:
         """The union over ranks of bit masks, of which every rank has the same number in the same order."""
-        same = self.gather(torch.tensor([_digest(*masks), len(masks)], dtype=torch.float64))
-        if not bool((same[:, 1] == len(masks)).all()):
-            raise RuntimeError(f"ranks train different numbers of parameters ({same[:, 1].int().tolist()}): {_HOW}")
-        if bool((same[:, 0] == same[0, 0]).all()):
+        same = self._meet(_MASKS, 0, len(masks), _digest(*masks))
+        if bool((same == same[0]).all()):
             return list(masks)
         union = 0
         for theirs in self.gather(torch.tensor(masks, dtype=torch.int64)):

@@ -23,6 +23,8 @@ def ranks_for(group: Group, parameters: Sequence[Tensor]) -> Ranks | None:
     sharded = [parameter for parameter in parameters if is_sharded(parameter)]
     if not sharded:
         return ranks_of(group)
+    if group is False:
+        raise ValueError("sharded parameters are trained by all processes together: process_group cannot be False")
     if len(sharded) < len(parameters):
         raise ValueError(
             f"{len(parameters) - len(sharded)} of {len(parameters)} parameters are not sharded over ranks, the others "
@@ -87,13 +89,13 @@ class ShardedRanks(Ranks):
         before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
-        loss.backward(retain_graph=retain)
-        found = []
-        for parameter, old in zip(parameters, before):
-            gradient = parameter.grad
-            found.append(gradient.to_local() if gradient is not None and is_sharded(gradient) else gradient)  # type: ignore[attr-defined]
-            parameter.grad = old
-        return tuple(found)
+        try:
+            loss.backward(retain_graph=retain)
+            gradients = [parameter.grad for parameter in parameters]
+        finally:
+            for parameter, old in zip(parameters, before):
+                parameter.grad = old
+        return tuple(g.to_local() if g is not None and is_sharded(g) else g for g in gradients)  # type: ignore[attr-defined]
 
     def share(
         self, losses: Mapping[int, Tensor], counts: Mapping[int, float], names: Sequence[str], index: int

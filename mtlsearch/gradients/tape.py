@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -16,6 +18,8 @@ Node = Any  # torch.autograd.graph.Node, whose attributes depend on the operatio
 # output, and gives zeros where there is no dependence.
 _COMPILED = "CompiledFunctionBackward"
 _REENTRANT_CHECKPOINT = "CheckpointFunctionBackward"
+# Nodes that pass input i to output i: of DDP, and of modules with backward hooks.
+_SEPARATE = ("_DDPSinkBackward", "BackwardHookFunctionBackward")
 
 
 class Tape:
@@ -31,14 +35,16 @@ class Tape:
         self.compiled: set[int] = set()
         self._roots = {task: get_gradient_edge(loss) for task, loss in losses.items()}
         order = _parents_first([edge.node for edge in self._roots.values()])
-        masks: defaultdict[Node, int] = defaultdict(int)
+        masks: defaultdict[Node, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))  # by output
         for task, edge in self._roots.items():
-            masks[edge.node] |= 1 << task
+            masks[edge.node][edge.output_nr] |= 1 << task
         for node in order:
-            mask = self.reached[node] = masks[node]
-            for child, _ in node.next_functions:
+            by_output = masks.pop(node)
+            mask = self.reached[node] = functools.reduce(operator.or_, by_output.values())
+            separate = node.name() in _SEPARATE
+            for position, (child, nr) in enumerate(node.next_functions):
                 if child is not None:
-                    masks[child] |= mask
+                    masks[child][nr] |= by_output[position] if separate else mask
             variable = getattr(node, "variable", None)
             if isinstance(variable, Tensor):
                 self.leaves[variable] = node
@@ -75,19 +81,19 @@ class Tape:
                     found[child].append((node, position))
         return found
 
-    def cut(self, shared: Collection[Tensor]) -> list[GradientEdge]:
+    def cut(self, own: Collection[Tensor]) -> list[GradientEdge]:
         """The edges where the tasks' own parts of the graph end and the shared part begins.
 
-        The shared part is what two tasks or more reach and what has no leaf below it that needs a gradient but those
-        in `shared`; leaves of `shared` that one task alone reaches count to it. Every path from a loss to a parameter
-        in `shared` passes exactly one of these edges.
+        The shared part is what two tasks or more reach and has none of the parameters `own` below it, and any other
+        leaf. A path from a loss enters it by one of these edges and stays; but one edge may lie below another, where
+        tasks tap the trunk at two depths.
         """
-        wanted = set(shared)
+        theirs = set(own)
         inside: set[Node] = set()
         for node in reversed(self.reached):
             variable = getattr(node, "variable", None)
             if isinstance(variable, Tensor):
-                if variable in wanted:
+                if variable not in theirs:  # shared, or nobody asks for its gradient
                     inside.add(node)
                 continue
             mask = self.reached[node]
@@ -107,9 +113,10 @@ class Tape:
         """For each weight of a linear layer: the matrix products that use it. Others are left out.
 
         A weight qualifies if nothing but x @ weight.T uses it, with 2-dimensional x: what `nn.Linear` and `F.linear`
-        record. Hooks on the weight and autocast's casts disqualify it.
+        record. Hooks on the weight, half precision and autocast's casts disqualify it.
         """
-        leaves = {weight: node for weight in weights if weight.ndim == 2 and (node := self.leaves.get(weight))}
+        able = [weight for weight in weights if weight.ndim == 2 and weight.dtype in (torch.float32, torch.float64)]
+        leaves = {weight: node for weight in able if (node := self.leaves.get(weight))}
         users = self.parents(leaves.values())
         transposes = {
             weight: [parent for parent, _ in users[node]]
@@ -151,24 +158,21 @@ def _is_linear(node: Node, position: int) -> bool:
     return saved == "self" or (saved == "mat1" and node._saved_alpha == 1 and node._saved_beta == 1)
 
 
-def kept_plainly(node: Node) -> bool:
-    """Whether the graph holds the product's input as it is, and no saved-tensor hook packs it.
+def input_of(node: Node) -> Tensor | None:
+    """The input x (n, fan_in) of a product x @ weight.T found by `Tape.uses_of`, detached.
 
-    Hooks recompute it (activation checkpointing) or fetch it from elsewhere (offloading) each time that it is read.
+    None where it is not kept as it is: sparse, or packed by saved-tensor hooks, which recompute it (activation
+    checkpointing) or fetch it from elsewhere (offloading) each time that it is read. Raises RuntimeError, as a backward
+    would, where it was modified in place.
     """
     saved = next(saved for (name, _), saved in _INPUT.items() if name == node.name())
+    kept = getattr(node, f"_saved_{saved}").detach()
     try:
         # The one way to learn that there are hooks: only one pair of them is allowed.
         getattr(node, f"_raw_saved_{saved}").register_hooks(_identity, _identity)
     except RuntimeError:
-        return False
-    return True
-
-
-def input_of(node: Node) -> Tensor:
-    """The input x (n, fan_in) of a product x @ weight.T found by `Tape.uses_of`, detached."""
-    saved = next(saved for (name, _), saved in _INPUT.items() if name == node.name())
-    return getattr(node, f"_saved_{saved}").detach()
+        return None
+    return kept if kept.layout == torch.strided else None
 
 
 def rows_of(node: Node) -> int:

@@ -65,7 +65,7 @@ def train(
 ) -> list[dict[str, Tensor | None]]:
     """The gradients of some steps on a part of each batch."""
     model = Model(dtype)
-    called: nn.Module = DistributedDataParallel(model) if wrap else model
+    called: nn.Module = DistributedDataParallel(model, find_unused_parameters=masked) if wrap else model
     optimizer = MultiTaskOptimizer(torch.optim.SGD(model.parameters(), lr=0.1), strategy, TASKS, **options)
     samples = getattr(optimizer.strategy, "samples", 1)
     seen = []
@@ -129,7 +129,7 @@ def test_ranks_equal_one_process(name: str, results: list[Any]) -> None:
 
 
 def test_engines_on_ranks() -> None:
-    options = [{"engine": "feature"}, {"update_every": 2}, {"engine": "ghost"}, {"engine": "rows"}]
+    options = [{"update_every": 2}, {"engine": "ghost"}, {"engine": "rows"}]
     cases = [("pcgrad", torch.float64, wrap, True, option) for option in options for wrap in (False, True)]
     first, second = on_two_ranks(train_many, cases)
     for case, one, two in zip(cases, first, second):
@@ -140,6 +140,26 @@ def test_engines_on_ranks() -> None:
                 if gradient is not None:
                     assert torch.equal(got[key], also[key])
                     torch.testing.assert_close(got[key], gradient, rtol=1e-10, atol=1e-12)
+
+
+def at_features(rank: int | None) -> dict[str, Tensor | None]:
+    model = Model(torch.float64)
+    optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), tasks=TASKS, engine="feature")
+    part = slice(0, 8) if rank is None else (slice(0, 3), slice(3, 8))[rank]
+    inputs, labelled = batch(0, torch.float64, True)
+    features = model.trunk(inputs[part])
+    given, counts = losses([head(features) for head in model.heads], labelled[part])
+    optimizer.backward(given, counts=counts, features=features)
+    return gradients(model)
+
+
+def test_features_on_ranks() -> None:
+    one, two = on_two_ranks(at_features)
+    for key, gradient in at_features(None).items():
+        assert (gradient is None) == (one[key] is None) == (two[key] is None)
+        if gradient is not None:
+            assert torch.equal(one[key], two[key])
+            torch.testing.assert_close(one[key], gradient, rtol=1e-10, atol=1e-12)
 
 
 def accumulate(rank: int | None) -> dict[str, Tensor | None]:
@@ -175,7 +195,7 @@ def caught() -> Iterator[list[str]]:
     messages: list[str] = []
     try:
         yield messages
-    except (RuntimeError, FloatingPointError) as error:
+    except (RuntimeError, FloatingPointError, ValueError) as error:
         messages.append(f"{type(error).__name__}: {error}")
 
 
@@ -190,7 +210,13 @@ def misuse(rank: int, how: str) -> str:
         given = [(head(features) - i).square().mean() for i, head in enumerate(model[1:])]
         if how == "nan" and rank:
             given[0] = given[0] * torch.nan
+        if how == "shape" and rank:
+            given[0] = given[0] * torch.ones(2)
         optimizer.zero_grad()
+        if how == "calls":
+            for loss, task in list(zip(given, "ab"))[: 2 - rank]:
+                optimizer.backward({task: loss}, combine=False)
+            optimizer.combine()
         optimizer.backward(given)
         optimizer.step()
 
@@ -212,12 +238,36 @@ def misuse(rank: int, how: str) -> str:
         ("steps", "RuntimeError", r"ranks are at different steps ([0, 4])"),
         ("tasks", "RuntimeError", "ranks name different tasks"),
         ("nan", "FloatingPointError", "the loss of task 'a' is nan"),
+        ("calls", "RuntimeError", "ranks do different things ([0, 1])"),
         ("plain backward", "RuntimeError", "let every gradient come through this optimizer's backward"),
     ],
 )
 def test_ranks_out_of_step_are_told_so_together(how: str, error: str, words: str) -> None:
     for message in on_two_ranks(misuse, how):
         assert message.startswith(error) and words in message, message
+
+
+def test_a_mistake_on_one_rank_stops_all() -> None:
+    other, mistaken = on_two_ranks(misuse, "shape")
+    assert mistaken.startswith("ValueError") and "must be a scalar" in mistaken
+    assert other.startswith("RuntimeError") and "rank 1 has failed" in other
+
+
+def masked_mean(rank: int) -> Tensor:
+    """Rank 1 has no label, and a mean over none of them: 0/0."""
+    model = Model(torch.float64)
+    optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), tasks=TASKS)
+    inputs, labelled = batch(0, torch.float64, False)
+    given, counts = losses(model(inputs), labelled)
+    if rank:
+        given["b"], counts["b"] = given["b"] * 0 / torch.zeros(()), 0
+    optimizer.backward(given, counts=counts)
+    return model.trunk[0].weight.grad
+
+
+def test_a_loss_that_counts_nothing_may_be_nan() -> None:
+    one, two = on_two_ranks(masked_mean)
+    assert one.isfinite().all() and torch.equal(one, two)
 
 
 def keep_apart(rank: int) -> Tensor:

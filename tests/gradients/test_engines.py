@@ -127,9 +127,9 @@ def test_ghost_equals_rows(how: str, kind: str, ghosts: list[tuple[int, ...]]) -
     plain = step(Model("plain" if how in ("checkpointed", "offloaded") else how), inputs, engine="rows")
     assert not ghosts
     close(step(Model(how), inputs, engine="ghost"), plain, 1e-10)
-    # Both backwards: the two layers of the trunk and the one that two tasks share.
-    assert ghosts.count((12, 12)) == (2 if how in LINEAR else 0)
-    assert ghosts.count((12, 6)) == ghosts.count((2, 6)) == 2
+    # In the second backward, when the sets are known: two layers of the trunk, and one that two tasks share.
+    assert ghosts.count((12, 12)) == (1 if how in LINEAR else 0)
+    assert ghosts.count((12, 6)) == ghosts.count((2, 6)) == 1
 
 
 @pytest.mark.parametrize("name", [n for n in strategies() if isinstance(get_strategy(n), GramianStrategy)])
@@ -157,6 +157,7 @@ def test_auto_picks_by_cost_layer_by_layer(ghosts: list[tuple[int, ...]]) -> Non
         optimizer.backward([(head(features) - i).square().mean() for i, head in enumerate(heads)])
         return set(ghosts)
 
+    assert chosen(16) == set(), "what the tasks share is known from the first step on"
     assert chosen(16) == {(256, 256)}
     assert chosen(8192) == set()
     assert chosen(16) == {(256, 256)}
@@ -291,6 +292,8 @@ class TestFeature:
 class TestUpdateEvery:
     def test_in_between_the_weights_stay_and_heads_are_plain(self) -> None:
         model, inputs = Model(), inputs_of("random")
+        for head in model.heads:  # alike, so that tasks with opposite targets conflict
+            head.load_state_dict(model.heads[0].state_dict())
         optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), TASKS, update_every=3)
         for index in range(4):
             optimizer.zero_grad()
@@ -299,11 +302,10 @@ class TestUpdateEvery:
             optimizer.zero_grad()
             if index % 3 == 0:
                 weights = optimizer.diagnostics.weights.clone()
-                close(got, step(model, inputs), 1 if index else 1e-10)  # another order of tasks
+                assert (weights != 1).any(), "the tasks conflict"
             else:
                 assert torch.equal(optimizer.diagnostics.weights, weights)
-                (mixed := sum(w * loss for w, loss in zip(weights, model.losses(inputs).values()))).backward()
-                assert mixed.isfinite()
+                sum(w * loss for w, loss in zip(weights, model.losses(inputs).values())).backward()
                 trunk = {name: p.grad.clone() for name, p in model.trunk.named_parameters()}
                 optimizer.zero_grad()
                 sum(model.losses(inputs).values()).backward()
@@ -390,6 +392,167 @@ def test_a_compiled_model_without_sets_is_refused(options: dict[str, Any]) -> No
         for _ in range(2):
             outputs = compiled(torch.randn(4, 6))
             optimizer.backward([(out - i).square().mean() for i, out in enumerate(outputs.values())])
+
+
+class Taps(nn.Module):
+    """Tasks that leave the trunk at several depths, in the ways of real models."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.how = how
+        self.embed = nn.Embedding(6, 8)
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+        self.heads = nn.ModuleList(nn.Linear(8, 6) for _ in TASKS)
+        self.double()
+
+    def losses(self, inputs: Tensor) -> dict[str, Tensor]:
+        shallow = self.layers[0](self.embed(inputs.abs().mul(10).long() % 6).mean(1)).tanh()
+        middle = shallow + self.layers[1](shallow).tanh()
+        deep = self.layers[2](middle).tanh()
+        outputs = [head(z) for head, z in zip(self.heads, (shallow, middle, deep))]
+        if self.how == "branch of two":
+            outputs = [self.heads[0](shallow), self.heads[1](deep), self.heads[2](deep)]
+        elif self.how == "both depths":
+            outputs[2] = outputs[2] + self.heads[0](shallow)
+        elif self.how == "tied embedding":
+            outputs[1] = outputs[1] + deep @ self.embed.weight.t()
+        return {t: (out - (-1.0) ** i * (1 + i)).square().mean() for i, (t, out) in enumerate(zip(TASKS, outputs))}
+
+
+@pytest.mark.parametrize("how", ["three depths", "branch of two", "both depths", "tied embedding"])
+def test_tasks_that_leave_the_trunk_at_several_depths(how: str) -> None:
+    model, inputs = Taps(how), inputs_of("random")
+    shared = [model.embed.weight, *model.layers.parameters()]
+    optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), TASKS, shared=shared, update_every=2)
+    optimizer.backward(model.losses(inputs))
+    weights = optimizer.diagnostics.weights.clone()
+    optimizer.zero_grad()
+    optimizer.backward(model.losses(inputs))
+    for parameter in shared:
+        rows = [
+            torch.autograd.grad(loss, parameter, allow_unused=True, retain_graph=True)[0]
+            for loss in model.losses(inputs).values()
+        ]
+        mixed = sum(w * row for w, row in zip(weights, rows) if row is not None)
+        torch.testing.assert_close(parameter.grad, mixed, rtol=1e-10, atol=1e-13)
+
+
+def test_features_one_above_the_other_count_once() -> None:
+    torch.manual_seed(0)
+    lower, upper, heads = nn.Linear(3, 4), nn.Linear(4, 4), nn.ModuleList(nn.Linear(8, 1) for _ in range(2))
+    optimizer = PCGrad(
+        torch.optim.SGD([*lower.parameters(), *upper.parameters(), *heads.parameters()], 0.1), engine="feature"
+    )
+    first = lower(torch.randn(5, 3)).tanh()
+    second = upper(first).tanh()
+    losses = [(head(torch.cat([first, second], 1)) - i).square().mean() for i, head in enumerate(heads)]
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, [first, second], retain_graph=True)])
+        for loss in losses
+    ]
+    through = [torch.autograd.grad(loss, second, retain_graph=True)[0] for loss in losses]
+    via = [torch.autograd.grad(second, first, g, retain_graph=True)[0].flatten() for g in through]
+    direct = torch.stack([torch.cat([row[:20] - v, row[20:]]) for row, v in zip(rows, via)])
+    optimizer.backward(losses, features=[first, second, second])
+    torch.testing.assert_close(optimizer.diagnostics.gramian.float(), direct @ direct.T)
+
+
+def test_hooks_on_a_layers_output_reach_its_weight() -> None:
+    def passed(engine: str) -> dict[str, Tensor | None]:
+        model = Model()
+        model.trunk.second.register_forward_hook(lambda module, given, out: out.register_hook(lambda g: g / 2) and None)
+        return step(model, inputs_of("random"), engine=engine)
+
+    model = Model()
+    model.trunk.second.register_forward_hook(lambda module, given, out: out.register_hook(lambda g: g / 2) and None)
+    losses = model.losses(inputs_of("random"))
+    rows = [torch.autograd.grad(loss, model.trunk.second.weight, retain_graph=True)[0] for loss in losses.values()]
+    for engine in ("rows", "ghost", "auto"):
+        got = passed(engine)["trunk.second.weight"]
+        combination = torch.linalg.lstsq(torch.stack([row.flatten() for row in rows]).T, got.flatten()[:, None])
+        weights = combination.solution.flatten()
+        torch.testing.assert_close(sum(w * row for w, row in zip(weights, rows)), got)
+        assert (weights > 0.999).all(), "a projection adds of the others, so no weight is below 1"
+
+
+@pytest.mark.parametrize("engine", ["rows", "ghost", "auto"])
+def test_an_input_modified_in_place_is_an_error_as_in_plain_torch(engine: str) -> None:
+    trunk, second, heads = nn.Linear(6, 64), nn.Linear(64, 64), nn.ModuleList(nn.Linear(64, 1) for _ in range(2))
+    parameters = [*trunk.parameters(), *second.parameters(), *heads.parameters()]
+    optimizer = PCGrad(torch.optim.SGD(parameters, lr=0.1), engine=engine)
+    for spoil in (False, True):
+        hidden = trunk(torch.randn(4, 6))
+        features = second(hidden)
+        if spoil:
+            hidden.mul_(2)
+        losses = [(head(features) - i).square().mean() for i, head in enumerate(heads)]
+        if not spoil:
+            optimizer.backward(losses)
+            continue
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            optimizer.backward(losses)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("engine", ["rows", "ghost", "auto", "feature"])
+def test_half_precision_parameters(engine: str, dtype: torch.dtype) -> None:
+    exact = step(Model(), inputs_of("random"), engine=engine)
+    got = step(Model(dtype=dtype), inputs_of("random", dtype), engine=engine)
+    assert all(g is None or g.dtype == dtype for g in got.values())
+    close({n: None if g is None else g.double() for n, g in got.items()}, exact, 0.1)
+
+
+def test_a_large_input_row_does_not_drown_the_others() -> None:
+    model, inputs = Model(), inputs_of("random")
+    inputs[0] *= 1e5
+    model.trunk.first.weight.data *= 1e-3
+    close(step(model, inputs, engine="ghost"), step(model, inputs, engine="rows"), 1e-10)
+
+
+@pytest.mark.parametrize("options", [{"engine": "feature"}, {"update_every": 2}, {}])
+def test_one_task_alone_comes_first(options: dict[str, Any]) -> None:
+    model, inputs = Model(), inputs_of("random")
+    optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), TASKS, **options)
+    for _ in range(2):
+        optimizer.zero_grad()
+        optimizer.backward({"a": model.losses(inputs)["a"]})
+    plain = Model()
+    plain.losses(inputs)["a"].backward()
+    close(gradients(model), gradients(plain), 1e-12)
+    optimizer.zero_grad()
+    optimizer.backward(model.losses(inputs))
+    assert optimizer.diagnostics.tasks == TASKS
+
+
+def test_a_hook_on_a_module_with_several_outputs_hides_nothing() -> None:
+    for options in ({}, {"update_every": 2}, {"engine": "feature"}):
+        results = []
+        for hooked in (False, True):
+            torch.manual_seed(0)
+            model = TwoHeads().double().eval()
+            called = nn.Module()
+            called.forward = lambda x, model=model: tuple(model(x).values())
+            if hooked:
+                called.register_full_backward_hook(lambda *_: None)
+            optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), **options)
+            for _ in range(2):
+                optimizer.zero_grad()
+                inputs = torch.ones(3, 6, dtype=torch.float64).cumsum(1).requires_grad_()
+                optimizer.backward([(out - (-1) ** i).square().mean() for i, out in enumerate(called(inputs))])
+            results.append(gradients(model))
+        close(results[1], results[0], 1e-12)
+
+
+def test_features_belong_to_the_feature_engine() -> None:
+    model = TwoHeads()
+    features = model.trunk(torch.randn(4, 6))
+    losses = [head(features).square().mean() for head in model.heads.values()]
+    with pytest.raises(ValueError, match="features=… is for engine='feature'"):
+        PCGrad(torch.optim.SGD(model.parameters(), lr=0.1)).backward(losses, features=features)
+    with pytest.raises(ValueError, match="with their graph"):
+        optimizer = PCGrad(torch.optim.SGD(model.parameters(), lr=0.1), engine="feature")
+        optimizer.backward(losses, features=features.detach())
 
 
 def test_default_engine_is_auto() -> None:

@@ -15,7 +15,7 @@ from .cut import FeatureEngine, RepeatingEngine
 from .loss import LossEngine
 from .rows import RowsEngine
 
-__all__ = ["Call", "Engine", "EngineName", "check_engine", "engine_for"]
+__all__ = ["Call", "Engine", "EngineName", "FeatureEngine", "check_engine", "engine_for"]
 
 EngineName = Literal["auto", "rows", "ghost", "feature"]
 _NAMES = ("auto", "rows", "ghost", "feature")

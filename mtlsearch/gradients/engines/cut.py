@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,56 +38,93 @@ class Cut:
         for task in call.losses:
             check_reach(step.names[task], tape.leaves_of(task), call.wanted)
         if call.features:
-            below = Tape(dict(enumerate(call.features))).leaves.keys()
-            self.shared = [parameter for parameter in call.wanted if parameter in below]
-            self.edges = [get_gradient_edge(feature) for feature in call.features]
-            if around := tape.leaves_around(self.edges) & set(self.shared):
-                raise ValueError(
-                    f"{len(around)} parameters below the given features are reached by the losses around them too; "
-                    "give all tensors that lead from the shared part to the tasks: features=[…]"
-                )
+            self._cut_at_features(tape)
         else:
-            if tape.compiled and not sets.given:
-                raise ValueError(
-                    "a compiled module is one node of the graph, which hides what its losses share; name it: "
-                    "shared=model.backbone.parameters()"
-                )
-            self.shared = sets.shared_in(tape, call.wanted)
-            self.edges = tape.cut(self.shared)
-        if not self.shared or not self.edges:
+            self._cut_where_tasks_part(tape, sets)
+        if (not self.shared or not self.edges) and len(call.losses) > 1:
             raise ValueError(
                 "the tasks share no parameter of this optimizer: nothing to combine. Train them with a plain optimizer"
             )
         below_cut = set(self.shared)
         self._own = [parameter for parameter in call.wanted if parameter not in below_cut]
 
+    def _cut_at_features(self, tape: Tape) -> None:
+        call = self._call
+        if not all(isinstance(feature, Tensor) and feature.requires_grad for feature in call.features):
+            raise ValueError("features must be tensors that the losses were computed from, with their graph")
+        below = Tape(dict(enumerate(call.features))).leaves.keys()
+        self.shared = [parameter for parameter in call.wanted if parameter in below]
+        edges = {(edge.node, edge.output_nr): edge for edge in map(get_gradient_edge, call.features)}
+        self.edges = list(edges.values())
+        if around := tape.leaves_around(self.edges) & set(self.shared):
+            raise ValueError(
+                f"{len(around)} parameters below the given features are reached by the losses around them too; "
+                "give all tensors that lead from the shared part to the tasks: features=[…]"
+            )
+
+    def _cut_where_tasks_part(self, tape: Tape, sets: ParameterSets) -> None:
+        call = self._call
+        if tape.compiled and not sets.given:
+            raise ValueError(
+                "a compiled module is one node of the graph, which hides what its losses share; name it: "
+                "shared=model.backbone.parameters()"
+            )
+        sets.foresee(tape, call.losses, call.wanted)
+        reached = tape.leaves.keys()
+        self.shared = [parameter for parameter in sets.shared(call.wanted) if parameter in reached]
+        known = set(self.shared)
+        self.edges = tape.cut([parameter for parameter in call.wanted if parameter not in known])
+
     def heads(self) -> dict[int, list[Tensor | None]]:
-        """A pass through each task's own part: its gradient at every edge. Its own gradients wait for `finish`."""
+        """A pass through each task's own part: its gradient at every edge. Its own gradients wait for `trunk`.
+
+        What arrives at an edge goes no further, or an edge below would have it as well.
+        """
         seeds: dict[int, list[Tensor | None]] = {}
-        for task, loss in self._call.scaled.items():
-            found = differentiate(loss, [*self.edges, *self._own], retain=True)
-            seeds[task] = list(found[: len(self.edges)])
-            hold(self._held, {p: g for p, g in zip(self._own, found[len(self.edges) :]) if g is not None})
+        stops = [edge.node.register_prehook(partial(_without, edge.output_nr)) for edge in self.edges]
+        # A node that autograd goes on from gives its gradient as it comes, before hooks on the tensor, which will run
+        # in `trunk`.
+        children = (child for edge in self.edges for child in edge.node.next_functions[:1])
+        further = [GradientEdge(node, nr) for node, nr in children if node is not None]
+        try:
+            for task, loss in self._call.scaled.items():
+                found = differentiate(loss, [*self.edges, *self._own, *further], retain=True)
+                seeds[task] = list(found[: len(self.edges)])
+                hold(self._held, {p: g for p, g in zip(self._own, found[len(self.edges) :]) if g is not None})
+        finally:
+            for stop in stops:
+                stop.remove()
         return seeds
 
     def trunk(self, seeds: Mapping[int, Sequence[Tensor | None]], weights: Mapping[int, Tensor]) -> None:
         """One pass through the shared part, seeded with the weighted sum of the tasks' gradients; fills `.grad`."""
         edges: list[GradientEdge] = []
         mixed: list[Tensor] = []
+        shared = set(self.shared)
         for position, edge in enumerate(self.edges):
             given = [(weights[task], seed[position]) for task, seed in seeds.items()]
             terms = [seed * weight.to(seed.device, seed.dtype) for weight, seed in given if seed is not None]
-            if terms:
+            if not terms:
+                continue
+            total = sum(terms[1:], start=terms[0])
+            parameter = getattr(edge.node, "variable", None)
+            if parameter is None:
                 edges.append(edge)
-                mixed.append(sum(terms[1:], start=terms[0]))
+                mixed.append(total)
+            elif parameter in shared:
+                hold(self._held, {parameter: total})
         if self._ranks is None:
             if edges:
                 torch.autograd.backward(edges, mixed, inputs=self.shared)
             write(self._held)
             return
-        found = differentiate(edges, self.shared, mixed)
+        found = differentiate(edges, self.shared, mixed) if edges else [None] * len(self.shared)
         hold(self._held, {p: g for p, g in zip(self.shared, found) if g is not None})
         write(self._ranks.sum_gradients(self._held, self._call.wanted))
+
+
+def _without(position: int, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(None if i == position else gradient for i, gradient in enumerate(gradients))
 
 
 class FeatureEngine(Engine):
@@ -120,6 +158,11 @@ class FeatureEngine(Engine):
                 "the feature engine combines the gradients of one call, because every call has features of its own: "
                 "give all losses to one backward(losses)"
             )
+        if self._ranks is not None and not call.features:
+            raise ValueError(
+                "over several processes, which may not have the same tasks, name the tensors that the tasks share: "
+                "backward(losses, features=features)"
+            )
         self._call, self._cut = call, Cut(call, step, self.sets, self._ranks)
 
     def combine(self, step: Step) -> Diagnostics:
@@ -128,7 +171,7 @@ class FeatureEngine(Engine):
         tasks = tuple(call.values)
         names = tuple(step.names[task] for task in tasks)
         seeds = cut.heads()
-        total = _gramian(tasks, seeds) if seeds else torch.zeros(len(tasks), len(tasks), dtype=torch.float64)
+        total = _gramian(tasks, seeds)
         if self._ranks is not None:  # other ranks have other samples, whose features are further columns
             total = self._ranks.sum_small(total)
         if call.scaler is not None:
@@ -155,7 +198,7 @@ def _gramian(tasks: Sequence[int], seeds: Mapping[int, Sequence[Tensor | None]])
             rows = [torch.zeros_like(like) if (seed := at.get(task)) is None else seed for task in tasks]
             wide = torch.promote_types(like.dtype, torch.float32)
             parts.append(gramian(torch.stack([row.to(wide).flatten() for row in rows])))
-    return sum_on_first_device(parts)
+    return sum_on_first_device(parts) if parts else torch.zeros(len(tasks), len(tasks), dtype=torch.float64)
 
 
 class RepeatingEngine(Engine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from ..graph import Gradient, ParameterSets, check_reach
 from ..linear import LinearUses, forming_pays, ghost_pays
 from ..ranks import Ranks
 from ..strategy import GramianStrategy, RowStrategy, Step
-from ..tape import Node, Tape, differentiate, kept_plainly
+from ..tape import Node, Tape, differentiate, input_of
 from ..task_rows import TaskRows, write
 from .base import Call, Engine, weigh_finite
 
@@ -26,6 +27,10 @@ Mode = Literal["auto", "rows", "ghost"]
 def is_ghost(mode: Mode, weight: Tensor, nodes: Sequence[Node], tasks: int) -> bool:
     """Whether a linear weight's gradients are left unformed, where that is possible."""
     return mode == "ghost" or (mode == "auto" and ghost_pays(nodes, weight, tasks))
+
+
+def _see(seen: dict[int, Tensor | None], index: int, gradients: tuple[Tensor | None, ...]) -> None:
+    seen[index] = gradients[0]
 
 
 class RowsEngine(Engine):
@@ -45,6 +50,8 @@ class RowsEngine(Engine):
         # Weights whose gradients are not formed in this step.
         self._ghosts: list[LinearUses] = []
         self._no_linear = False
+        # Weights whose layers' inputs are packed by saved-tensor hooks.
+        self._packed: set[Tensor] = set()
         # Task -> its loss so far in this step, and in how many calls.
         self._losses: dict[int, Tensor] = {}
         self._calls: Counter[int] = Counter()
@@ -78,8 +85,9 @@ class RowsEngine(Engine):
         if self.pending and call.values and (call.scaler is None) != (self._scale is None):
             raise ValueError("calls of backward that are combined together must all have a scaler, or none")
         wanted = self._parameters = call.wanted
-        tape = self._tape(call, step)
-        linear = {} if tape is None else self._linear_uses(tape, call)
+        new = [task for task in call.losses if self.sets.is_new(task)]
+        tape = self._tape(call, step, new)
+        linear = {} if tape is None else self._linear_uses(tape, call, new)
         formed = [uses for uses in linear.values() if uses not in self._ghosts]
         plain = [parameter for parameter in wanted if parameter not in linear]
         ghosts = {uses.weight for uses in self._ghosts}
@@ -87,21 +95,17 @@ class RowsEngine(Engine):
         if call.values:
             for rows in self._samples:
                 rows.arrange(in_rows, tasks=max(call.values) + 1)
-        edges = [edge for uses in (*formed, *self._ghosts) for edge in uses.edges]
         if call.scaler is not None and call.values:
             device = next(iter(call.losses.values())).device if call.losses else wanted[0].device
             self._scale = call.scaler.scale(torch.ones((), device=device))
         for left, (task, loss) in zip(reversed(range(len(call.losses))), call.scaled.items()):
             # One pass gives the trunk's rows and the head's gradients. The graph is kept for the tasks to come.
-            if self._ranks is None:
-                found = iter(differentiate(loss, [*plain, *edges], retain=left > 0))
-            else:
-                found = iter(self._ranks.differentiate(loss, plain, retain=left > 0))
+            found = self._pass(loss, plain, [*formed, *self._ghosts], retain=left > 0)
             gradients: dict[Tensor, Gradient] = {parameter: next(found) for parameter in plain}
             for uses in formed:
                 gradients[uses.weight] = uses.product([next(found) for _ in uses.nodes])
             for uses in self._ghosts:
-                gradients[uses.weight] = uses.put(task, [next(found) for _ in uses.nodes])
+                gradients[uses.weight] = uses.keep(task, [next(found) for _ in uses.nodes])
             self.sets.observe(task, wanted, [gradients[parameter] for parameter in wanted])
             self._rows_of(task, step).add(task, in_rows, [gradients[parameter] for parameter in in_rows])
             del found, gradients  # before the next task's are made: the peak is the rows and one task's gradients
@@ -111,10 +115,9 @@ class RowsEngine(Engine):
             self._calls[task] += 1
             self._losses[task] = self._losses[task] + value if task in self._losses else value
 
-    def _tape(self, call: Call, step: Step) -> Tape | None:
+    def _tape(self, call: Call, step: Step, new: list[int]) -> Tape | None:
         """The walked graph, when something new is to be learned from it or linear layers profit from it."""
-        new = [task for task in call.losses if self.sets.is_new(task)]
-        # Where no weight qualified, it is worth a look only now and then.
+        # Where there is no linear layer, it is worth a look only now and then.
         look = not self._no_linear or step.index & (step.index - 1) == 0
         sharded = self._ranks is not None and self._ranks.sharded  # its graph ends in tensors that FSDP makes
         if sharded or (not new and (len(call.losses) < 2 or not look)):
@@ -124,26 +127,48 @@ class RowsEngine(Engine):
             check_reach(step.names[task], tape.leaves_of(task), call.wanted)
             if task in tape.compiled:
                 self.sets.mark_compiled(task)
-        if new:
-            self.sets.foresee(tape, call.wanted)
         return tape
 
-    def _linear_uses(self, tape: Tape, call: Call) -> dict[Tensor, LinearUses]:
+    def _linear_uses(self, tape: Tape, call: Call, new: list[int]) -> dict[Tensor, LinearUses]:
         """The weights that are treated as products in this call; those in `self._ghosts` are not formed."""
         if tape.compiled or len(call.losses) < 2 or self._ranks is not None:
             return {}
-        found = tape.uses_of(self.sets.shared_in(tape, call.wanted))
+        found = tape.uses_of(set(self.sets.shared(call.wanted)) - self._packed)
+        self._no_linear = not found and not new
         alone = call.last and not self.pending and isinstance(self._strategy, GramianStrategy)
         tasks = len(call.losses)
-        ghosts = {weight for weight, nodes in found.items() if alone and is_ghost(self._mode, weight, nodes, tasks)}
-        uses = {
-            weight: LinearUses(weight, nodes)
-            for weight, nodes in found.items()
-            if (weight in ghosts or forming_pays(nodes, weight)) and all(map(kept_plainly, nodes))
-        }
-        self._ghosts = [use for weight, use in uses.items() if weight in ghosts]
-        self._no_linear = not uses
+        uses: dict[Tensor, LinearUses] = {}
+        for weight, nodes in found.items():
+            ghost = alone and is_ghost(self._mode, weight, nodes, tasks)
+            if not ghost and not forming_pays(nodes, weight):
+                continue
+            inputs = [kept for node in nodes if (kept := input_of(node)) is not None]
+            if len(inputs) < len(nodes):
+                self._packed.add(weight)  # reading may have meant computing it again: once is enough
+                continue
+            uses[weight] = LinearUses(weight, nodes, inputs)
+            if ghost:
+                self._ghosts.append(uses[weight])
         return uses
+
+    def _pass(self, loss: Tensor, plain: list[Tensor], uses: list[LinearUses], retain: bool) -> Iterator[Tensor | None]:
+        """One backward: the gradients of `plain`, and then of the outputs of each use of linear weights.
+
+        The latter as the graph goes on with them, behind all hooks; which is seen on the way, unless nothing below
+        makes autograd go on.
+        """
+        if self._ranks is not None:
+            return iter(self._ranks.differentiate(loss, plain, retain=retain))
+        nodes = [node for use in uses for node in use.nodes]
+        seen: dict[int, Tensor | None] = {}
+        handles = [node.register_prehook(partial(_see, seen, index)) for index, node in enumerate(nodes)]
+        try:
+            found = differentiate(loss, [*plain, *(edge for use in uses for edge in use.edges)], retain=retain)
+        finally:
+            for handle in handles:
+                handle.remove()
+        outputs = [seen.get(index, gradient) for index, gradient in enumerate(found[len(plain) :])]
+        return iter([*found[: len(plain)], *outputs])
 
     def combine(self, step: Step) -> Diagnostics:
         tasks = self.pending
