@@ -133,7 +133,7 @@ class RowsEngine(Engine):
         """The weights that are treated as products in this call; those in `self._ghosts` are not formed."""
         if tape.compiled or len(call.losses) < 2 or self._ranks is not None:
             return {}
-        found = tape.uses_of(set(self.sets.shared(call.wanted)) - self._packed)
+        found = tape.uses_of([weight for weight in self.sets.shared(call.wanted) if weight not in self._packed])
         self._no_linear = not found and not new
         alone = call.last and not self.pending and isinstance(self._strategy, GramianStrategy)
         tasks = len(call.losses)
