@@ -85,6 +85,14 @@ class ParameterSets:
         masks = ((parameter, self._reached.get(parameter, 0)) for parameter in parameters)
         return [parameter for parameter, mask in masks if mask & (mask - 1)]
 
+    def foreseen(self, tape: Tape, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """`shared` if the tasks reach what the graph says, which a pass can still refute."""
+        if self.given:
+            return self.shared(parameters)
+        masks = {leaf: tape.reached[node] for leaf, node in tape.leaves.items()}
+        both = ((parameter, self._reached.get(parameter, 0) | masks.get(parameter, 0)) for parameter in parameters)
+        return [parameter for parameter, mask in both if mask & (mask - 1)]
+
     def foresee(self, tape: Tape, tasks: Iterable[int], parameters: Sequence[Tensor]) -> None:
         """Take the graph's word for tasks and parameters of which no gradient has been observed."""
         new = any(self.is_new(task) for task in tasks)

@@ -77,6 +77,11 @@ class LinearUses:
         return None if all(d is None for d in outputs) else self._outputs[task]
 
     @torch.no_grad()
+    def formed(self, tasks: Sequence[int]) -> dict[int, Tensor]:
+        """Each task's gradient (fan_out, fan_in)."""
+        return {task: self._outputs[task].T @ self._joined() for task in tasks if bool(self._outputs[task].any())}
+
+    @torch.no_grad()
     def rows(self, tasks: Sequence[int]) -> Tensor:
         """(K, m) with the inner products of the tasks' gradients, which are not formed where n is small.
 

@@ -57,14 +57,17 @@ class TaskRows:
             for block in self._blocks:
                 block.put(task, [fresh.pop(p, None) for p in block.parameters], again)
         hold(held, {p: g.formed() if isinstance(g, Product) else g for p, g in fresh.items()})
-        self.arrange(parameters)
+
+    def hold(self, task: int, parameter: Tensor, gradient: Tensor) -> None:
+        """Add one task's gradient of a parameter of its own."""
+        hold(self._held[task], {parameter: gradient})
 
     def agree(self, parameters: Sequence[Tensor]) -> None:
         """Learn what the tasks reach on other ranks. Called on all of them before the rows are read."""
         if self._ranks is None:
             return
         self._sets.merge(parameters, self._ranks.agree(self._sets.state_dict(parameters)))
-        self.arrange(parameters)
+        self.arrange(parameters, self._sets.shared(parameters))
         reached = [p in held for held in map(self._reached, self.tasks) for p in parameters]
         union = iter(self._ranks.agree([int(bit) for bit in reached]))
         for task in self.tasks:
@@ -139,16 +142,14 @@ class TaskRows:
         if self._ranks is not None:
             write(self._ranks.sum_gradients(total, [p for p in self._parameters if p not in self.shared]))
 
-    def arrange(self, parameters: Sequence[Tensor], tasks: int = 0) -> None:
-        """Make room for what has become shared, or for more tasks, and move held gradients into it."""
+    def arrange(self, parameters: Sequence[Tensor], shared: Sequence[Tensor], tasks: int = 0) -> None:
+        """Make rows for the shared ones of `parameters`, and for so many tasks, and move gradients that wait."""
         capacity = max(self._capacity, tasks, *(task + 1 for task in self._held))
-        key = (self._sets.version, capacity, *map(id, parameters))
+        self._parameters = list(parameters)
+        key = (capacity, *map(id, shared))
         if key == self._key:
             return
-        self._key, self._parameters = key, list(parameters)
-        shared = self._sets.shared(parameters)
-        if capacity == self._capacity and self.shared == set(shared):
-            return
+        self._key = key
         old = self._blocks
         groups: defaultdict[tuple[torch.device, torch.dtype], list[Tensor]] = defaultdict(list)
         for parameter in shared:

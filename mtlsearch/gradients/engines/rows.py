@@ -87,14 +87,14 @@ class RowsEngine(Engine):
         wanted = self._parameters = call.wanted
         new = [task for task in call.losses if self.sets.is_new(task)]
         tape = self._tape(call, step, new)
-        linear = {} if tape is None else self._linear_uses(tape, call, new)
+        linear = {} if tape is None else self._linear_uses(tape, call)
         formed = [uses for uses in linear.values() if uses not in self._ghosts]
         plain = [parameter for parameter in wanted if parameter not in linear]
         ghosts = {uses.weight for uses in self._ghosts}
         in_rows = [parameter for parameter in wanted if parameter not in ghosts]
+        foreseen = self.sets.shared(in_rows) if tape is None else self.sets.foreseen(tape, in_rows)
         if call.values:
-            for rows in self._samples:
-                rows.arrange(in_rows, tasks=max(call.values) + 1)
+            self._arrange(in_rows, foreseen, tasks=max(call.values) + 1)
         if call.scaler is not None and call.values:
             device = next(iter(call.losses.values())).device if call.losses else wanted[0].device
             self._scale = call.scaler.scale(torch.ones((), device=device))
@@ -109,11 +109,27 @@ class RowsEngine(Engine):
             self.sets.observe(task, wanted, [gradients[parameter] for parameter in wanted])
             self._rows_of(task, step).add(task, in_rows, [gradients[parameter] for parameter in in_rows])
             del found, gradients  # before the next task's are made: the peak is the rows and one task's gradients
+        if new:  # what the passes showed overrules what the graph promised
+            self._give_up_ghosts(list(call.losses))
         for task, value in call.values.items():
             if task not in call.losses:  # on another rank
                 self._rows_of(task, step).add(task, wanted, [None] * len(wanted))
             self._calls[task] += 1
             self._losses[task] = self._losses[task] + value if task in self._losses else value
+        if call.values:
+            self._arrange(in_rows, self.sets.shared(in_rows))
+
+    def _arrange(self, parameters: list[Tensor], shared: list[Tensor], tasks: int = 0) -> None:
+        for rows in self._samples:
+            rows.arrange(parameters, shared, tasks)
+
+    def _give_up_ghosts(self, tasks: list[int]) -> None:
+        """Form the gradients of weights that turn out to be one task's own."""
+        shared = set(self.sets.shared(self._parameters))
+        for uses in [uses for uses in self._ghosts if uses.weight not in shared]:
+            self._ghosts.remove(uses)
+            for task, gradient in uses.formed(tasks).items():
+                self._samples[0].hold(task, uses.weight, gradient)
 
     def _tape(self, call: Call, step: Step, new: list[int]) -> Tape | None:
         """The walked graph, when something new is to be learned from it or linear layers profit from it."""
@@ -129,12 +145,13 @@ class RowsEngine(Engine):
                 self.sets.mark_compiled(task)
         return tape
 
-    def _linear_uses(self, tape: Tape, call: Call, new: list[int]) -> dict[Tensor, LinearUses]:
+    def _linear_uses(self, tape: Tape, call: Call) -> dict[Tensor, LinearUses]:
         """The weights that are treated as products in this call; those in `self._ghosts` are not formed."""
         if tape.compiled or len(call.losses) < 2 or self._ranks is not None:
             return {}
-        found = tape.uses_of([weight for weight in self.sets.shared(call.wanted) if weight not in self._packed])
-        self._no_linear = not found and not new
+        foreseen = self.sets.foreseen(tape, call.wanted)
+        found = tape.uses_of([weight for weight in foreseen if weight not in self._packed])
+        self._no_linear = not found
         alone = call.last and not self.pending and isinstance(self._strategy, GramianStrategy)
         tasks = len(call.losses)
         uses: dict[Tensor, LinearUses] = {}
@@ -184,9 +201,8 @@ class RowsEngine(Engine):
                 rows.write_weighted(weights / len(self._samples))
                 rows.write_specific(None if not others else weights / len(self._samples))
             return Diagnostics(names, weights)
-        for rows in others:  # a later sample may have made a parameter shared
-            first.arrange(self._parameters)
-            rows.arrange(self._parameters)
+        if others:  # a later sample may have made a parameter shared
+            self._arrange(self._parameters, self.sets.shared(self._parameters))
         if not first.shared and not self._ghosts:
             raise ValueError(self._nothing_shared(names))
         if isinstance(self._strategy, RowStrategy):
