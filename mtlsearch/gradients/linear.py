@@ -94,15 +94,16 @@ class LinearUses:
             size = len(inputs), *_fans(self.weight), len(tasks)
             if _ghost_cost(*size) > _formed_cost(*size):
                 return (outputs.mT @ inputs).flatten(1)
-            # The rows of A are made one long, and their lengths go over to D: no large row drowns a small one.
             wide = inputs.double()
-            lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-            wide = wide / torch.where(lengths > 0, lengths, 1.0)
             inner = wide @ wide.T
+            # As if the rows of A were one long, and D had their lengths: no large row drowns a small one.
+            lengths = inner.diagonal().sqrt()
+            divisors = torch.where(lengths > 0, lengths, 1.0)
+            inner = inner / divisors / divisors[:, None]
             # It can be singular (equal inputs): a shift at float64's rounding makes the factor exist, and moves no
             # inner product by more than that.
             inner.diagonal().add_(1e-14 * len(inner))
-            factor = (torch.linalg.cholesky_ex(inner).L + 0 * inner.sum()) * lengths  # NaN, where A is not finite
+            factor = torch.linalg.cholesky_ex(inner).L * lengths[:, None] + 0 * lengths.sum()  # NaN if A is not finite
             return (factor.T.to(inputs.dtype) @ outputs).flatten(1)
 
     @torch.no_grad()
