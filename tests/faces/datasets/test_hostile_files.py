@@ -159,6 +159,21 @@ def test_an_archive_with_a_bomb_or_a_hole(faces: Pack, tmp_path: Path) -> None:
                 dataset[index]
 
 
+@pytest.mark.parametrize("method", [14, 99])
+def test_members_of_damaged_or_unknown_compression_are_named(faces: Pack, tmp_path: Path, method: int) -> None:
+    """Damaged LZMA raises an error of its own, an unknown method another."""
+    root = builders.three_ddfa(faces, tmp_path / "3ddfa")
+    archive = root / "train_aug_120x120.zip"
+    content = bytearray(archive.read_bytes())
+    for signature, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = content.index(signature)
+        content[start + at : start + at + 2] = method.to_bytes(2, "little")
+    archive.write_bytes(content)
+    dataset = open_dataset("3ddfa", root, open_basis(root / "basis"))
+    with pytest.raises(InputError, match="is damaged"):
+        dataset[0]
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.jpg"])
 def test_lists_cannot_lead_out_of_the_data_set(faces: Pack, tmp_path: Path, name: str) -> None:
     root = builders.three_ddfa(faces, tmp_path / "3ddfa")
