@@ -20,6 +20,11 @@ Floats = npt.NDArray[np.float64]
 
 DATA_VARIABLE = "MTLSEARCH_DATA"
 
+# what no face has, and a damaged annotation may claim
+_REACH = 10  # times the longer side of the image, from its corner to a landmark
+_FULL_TURN = 360.0
+_PARAMETERS = 1e9  # the largest real ones are shape coefficients of some 1e6
+
 
 @dataclass(frozen=True)
 class FaceSample:
@@ -135,7 +140,10 @@ def face_sample(
     visible: npt.NDArray[np.bool_] | None = None,
     **boxes: Any,
 ) -> FaceSample:
-    """A sample whose box and crop follow from its visible landmarks unless they are given."""
+    """A sample whose box and crop follow from its visible landmarks unless they are given.
+
+    Raises InputError for numbers that no face has: a crop far beyond the image would fill the memory when it is cut.
+    """
     if visible is None:
         visible = np.ones(len(landmarks), bool)
     seen = landmarks[visible]
@@ -144,4 +152,15 @@ def face_sample(
     facts = {"box": box_of_landmarks(seen), "crop": crop_from_landmarks(seen), **boxes}
     if not facts["crop"][2] - facts["crop"][0] > 1:
         raise InputError(f"{name}: its face is smaller than a pixel")
+    reach = _REACH * max(image.shape[:2])
+    for what, numbers in (("landmarks", seen), ("box", facts["box"]), ("crop", facts["crop"])):
+        if not np.abs(numbers).max() <= reach:
+            raise InputError(
+                f"{name}: its {what} lies up to {np.abs(numbers).max():.3g} pixels off, the image has "
+                f"{image.shape[1]}×{image.shape[0]}"
+            )
+    if (np.abs(pose) > _FULL_TURN).any():
+        raise InputError(f"{name}: its angles are {pose} degrees")
+    if parameters is not None and not np.abs(parameters).max() <= _PARAMETERS:
+        raise InputError(f"{name}: its parameters reach {np.abs(parameters).max():.3g}")
     return FaceSample(name, image, landmarks, visible, pose, parameters, **facts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,13 +157,16 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
 
     def split_plan(indices: list[int]) -> SplitPlan:
         def read(i: int) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-            sample = dataset[indices[i]]
-            affine = crop_affine(sample.crop, crop.image_size, crop.stored_size)
-            stored = _labels(sample, affine, crop.stored_size)
-            for name, value in stored.items():
-                if value.shape != labels[name][0]:
-                    raise InputError(f"{sample.name}: {name} has shape {value.shape}, others have {labels[name][0]}")
-            return warp(sample.image, affine, crop.stored_size), {**stored, "name": sample.name}
+            with _named(dataset.names[indices[i]]):
+                sample = dataset[indices[i]]
+                affine = crop_affine(sample.crop, crop.image_size, crop.stored_size)
+                stored = _labels(sample, affine, crop.stored_size)
+                for name, value in stored.items():
+                    if value.shape != labels[name][0]:
+                        raise InputError(
+                            f"{sample.name}: {name} has shape {value.shape}, others have {labels[name][0]}"
+                        )
+                return warp(sample.image, affine, crop.stored_size), {**stored, "name": sample.name}
 
         return SplitPlan(len(indices), labels, read)
 
@@ -172,10 +177,22 @@ def _first_readable(dataset: FaceDataset) -> FaceSample:
     reason: InputError | None = None
     for index in range(min(_TRIED, len(dataset))):
         try:
-            return dataset[index]
+            with _named(dataset.names[index]):
+                return dataset[index]
         except InputError as error:
             reason = reason or error
     raise InputError(f"none of the first {index + 1} samples of {dataset} can be used, the first because: {reason}")
+
+
+@contextmanager
+def _named(sample: str) -> Iterator[None]:
+    """The last net under the loaders: damage that none of them foresaw is a bad sample's too, and says whose."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{sample}: {type(error).__name__}: {error}") from error
 
 
 def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, npt.NDArray[Any]]:

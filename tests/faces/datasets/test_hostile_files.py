@@ -202,6 +202,7 @@ def test_a_database_that_computes_is_refused(faces: Pack, tmp_path: Path) -> Non
     [
         ("UPDATE FaceImages SET filepath = '../../../secret.jpg'", "outside it"),
         ("UPDATE FaceRect SET w = 0", "the rectangle"),
+        ("UPDATE FaceRect SET w = 100000000, h = 100000000", "box lies up to 1e.08 pixels off"),
         ("UPDATE FacePose SET yaw = 'left'", "seven finite numbers"),
         ("UPDATE FacePose SET yaw = 9e999", "seven finite numbers"),
         ("UPDATE FeatureCoords SET x = NULL", "two finite numbers"),
@@ -232,9 +233,20 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
         open_dataset("aflw", tmp_path)
 
 
+def far(x: float) -> np.ndarray:
+    """Landmarks spread over the image, the first one far from it."""
+    points = np.random.default_rng(0).uniform(10, 110, (3, 68))
+    points[0, 0] = x
+    return points
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"pt3d_68": far(12_000)}, "landmarks lies up to 1.2e.04 pixels off, the image has 120×120"),
+        ({"pt3d_68": far(-1e30)}, "landmarks lies up to 1e.30 pixels off"),
+        ({"Pose_Para": np.array([[0, 2000.0, 0, 60, 60, 0, 1]])}, "angles"),
+        ({"Pose_Para": np.array([[0, 0, 0, 60, 60, 0, 1e300]])}, "parameters"),
         ({"Pose_Para": np.zeros((1, 5))}, "Pose_Para must hold at least 7"),
         ({"Pose_Para": np.zeros((1, 7))}, "scale"),
         ({"Pose_Para": np.full((1, 7), np.nan)}, "not finite"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets import open_basis, open_dataset
+from mtlsearch.faces.datasets import FaceSample, open_basis, open_dataset
+from mtlsearch.faces.datasets.aflw2000 import AFLW2000
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
 from mtlsearch.faces.exporting import LAYOUTS, export_pack
@@ -135,6 +137,33 @@ def test_shrinking_averages_what_it_covers() -> None:
     stored = warp(np.repeat(board[..., None], 3, 2), crop_affine(np.array([9.5, 9.5, 389.5, 389.5]), 60, 60), 60)
     assert np.abs(stored.astype(float) - 127.5).max() < 12
     assert np.abs(stored.astype(float) - 127.5).mean() < 5
+
+
+def test_a_vast_crop_takes_little_memory() -> None:
+    """OpenCV's arrays are NumPy's in Python, so they are traced."""
+    tracemalloc.start()
+    try:
+        stored = warp(np.full((90, 90, 3), 200, np.uint8), crop_affine(np.array([-9e4, -9e4, 9e4, 9e4]), 64, 80), 80)
+        assert stored.shape == (80, 80, 3) and tracemalloc.get_traced_memory()[1] < 80e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_damage_that_no_loader_foresaw_names_its_sample(
+    aflw2000: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = AFLW2000._read
+
+    def fails(dataset: AFLW2000, index: int) -> FaceSample:
+        if index in (0, 4):
+            raise LookupError("unforeseen")
+        return read(dataset, index)
+
+    monkeypatch.setattr(AFLW2000, "_read", fails)
+    dataset = open_dataset("aflw2000", aflw2000)
+    with pytest.raises(InputError, match="image00005: LookupError: unforeseen"):
+        pack_dataset(dataset, tmp_path / "pack", workers=1)
+    assert pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1).counts == {"test": 10}
 
 
 def test_beyond_the_photograph_it_is_black() -> None:
