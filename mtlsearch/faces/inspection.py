@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from rich.table import Table
 
-from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit
+from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit, yaw_bin
 from mtlsearch.faces.packs import SYNTHETIC, Pack
 
 
@@ -48,8 +47,7 @@ def split_table(pack: Pack) -> Table:
         table.add_column(column, justify="left" if column in ("split", "labels") else "right")
     for name, count in pack.counts.items():
         labels = pack.split(name).labels
-        yaw = np.abs(labels["angles"][:, 1])
-        bins = [yaw <= YAW_BINS[0], (yaw > YAW_BINS[0]) & (yaw <= YAW_BINS[1]), yaw > YAW_BINS[1]]
+        bins = [yaw_bin(labels["angles"][:, 1]) == index for index in range(3)]
         counted = within_pose_limit(labels["angles"], pack.manifest.get("pose_limit"))
         visible = f"{100 * labels['visible'].mean():.1f} %" if count else "–"
         figures = [f"{number:,}" for number in (count, *(int(part.sum()) for part in bins), int(counted.sum()))]

@@ -104,8 +104,8 @@ def test_21_points_are_compared_where_they_are_visible(base: Path) -> None:
     oracle.points, oracle.angles = (spoilt + 0.5) * unit - 0.5, torch.from_numpy(truth.labels["angles"].copy())
     scores = made.evaluate(oracle, "test")
     assert scores["nme_whole"] < 1e-2
-    assert np.isnan(scores["mae"]) and np.isnan(scores["nme_3d"])
-    assert "90 of them left out of the pose error for an angle unknown" in made.describe_data()
+    assert np.isnan(scores["mae"]) and np.isnan(scores["nme_3d"]) and scores["mae_yaw"] < 1e-3
+    assert "90 of them left out of mae and mae_geodesic for an angle unknown" in made.describe_data()
     oracle = Oracle(made, "test", 0.0)
     oracle.points = (points + torch.tensor([3.0, 4.0, 0]) + 0.5) * unit - 0.5
     box = np.concatenate([truth.labels["landmarks"][..., :2].min(1), truth.labels["landmarks"][..., :2].max(1)], 1)
@@ -127,8 +127,9 @@ def test_poses_beyond_99_degrees_are_left_out_and_counted(base: Path, tmp_path: 
         scipy.io.savemat(root / f"{name}.mat", variables)
     pack_dataset(open_dataset("aflw2000", root), tmp_path / "pack", CropSettings(48), workers=1)
     made = problem(base, test=tmp_path / "pack")
-    assert "test aflw2000 90 of 2,000, 2 of them left out of the pose error for an angle unknown or beyond ±99°" in (
-        made.describe_data()
+    assert (
+        "test aflw2000 90 of 2,000, 2 of them left out of mae and mae_geodesic for an angle unknown or beyond ±99°"
+        in (made.describe_data())
     )
     oracle = Oracle(made, "test", 0.0)
     oracle.angles[[2, 9]] = 0
@@ -174,6 +175,24 @@ def test_folders_become_absolute(base: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_packs_that_do_not_serve_are_refused(base: Path, data: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         problem(base, **{key: base / name for key, name in data.items()})
+
+
+def test_one_training_sample_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    ensure_pack(SyntheticRecipe(train=1, val=40, test=40, image_size=32), folder=folder, workers=1)
+    with pytest.raises(InputError, match="one training sample"):
+        problem(base, train=folder, test=folder)
+
+
+def test_a_yaw_on_the_edge_is_in_the_lower_bin(base: Path, tmp_path: Path) -> None:
+    """[0, 30], (30, 60], above: a split whose middle bin is all at 60 has one, and whose last is at 60 has none."""
+    made = problem(base)
+    angles = made._packs["test"].split("test").labels["angles"]
+    angles[:, 1] = [[0.0, 60.0, 90.0][i % 3] for i in range(len(angles))]
+    made._check()
+    angles[:, 1] = [[30.0, 45.0, 60.0][i % 3] for i in range(len(angles))]
+    with pytest.raises(InputError, match=r"\[30, 60, 0\] faces"):
+        made._check()
 
 
 def test_configs_that_do_not_say_enough_are_refused() -> None:
