@@ -47,7 +47,7 @@ def render(
     console = _command.screen()
     recipe = SyntheticRecipe(seed=seed, train=train, val=val, test=test, image_size=image_size, margin=margin)
     with progressing(console, "rendering") as progress:
-        made = ensure_pack(recipe, progress=progress, workers=workers, folder=folder)
+        made = ensure_pack(recipe, progress=progress, workers=workers, folder=folder, say=console.print)
     console.print(f"{made.folder.absolute()}: {made.counts} [pack {made.digest}]", soft_wrap=True)
 
 
@@ -82,6 +82,7 @@ def pack(
             skip_bad=skip_bad,
             progress=progress,
             workers=workers,
+            say=console.print,
         )
     if skipped := made.manifest["skipped"]:
         console.print(f"{len(skipped):,} samples were left out; the manifest lists them", soft_wrap=True)

@@ -27,7 +27,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,23 +210,23 @@ def pack_folder(recipe: SyntheticRecipe, root: str | Path | None = None) -> Path
 
 @contextmanager
 def pack_lock(folder: Path) -> Iterator[None]:
-    """Held while a pack is made at `folder`. InputError where nothing can be written beside it."""
+    """Held while a pack or an export is made at `folder`. InputError where nothing can be written beside it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder.parent):
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write face packs to {folder.parent}: {error.strerror}. Choose a folder that can be written, or "
-            f"set {CACHE_VARIABLE} to one."
+            f"cannot write to {folder.parent}: {error.strerror}. Choose a folder that can be written; packs without a "
+            f"folder of their own go where {CACHE_VARIABLE} says."
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
         try:
             yield
         except OSError as error:
             raise InputError(
-                f"writing {folder} failed: {error.strerror or error}. What was done lies in {folder.name}.partial and "
-                f"is continued by the next run; delete that folder to free its space."
+                f"writing {folder} failed: {error.strerror or error}. What was done lies beside it, in a folder "
+                f"whose name goes on with .partial, and is continued by the next run; delete that to free its space."
             ) from error
 
 
@@ -236,20 +236,21 @@ def ensure_pack(
     progress: Progress | None = None,
     workers: int | None = None,
     folder: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Pack:
     """The pack of a recipe, rendered now if it is not there yet.
 
     root: default `default_root()`; folder: the pack's own place, in the root's stead; progress(done, total): called in
     the calling thread as images are rendered, not at all when the pack exists; workers: threads, default all CPUs of
-    this process. Any number of processes may call this together, and a call after one that was interrupted goes on from
-    where it was. Raises InputError when the folder cannot be written, the disk is too small, or what is there is
-    damaged or another pack.
+    this process; say: takes a line when the files are summed up. Any number of processes may call this together, and a
+    call after one that was interrupted goes on from where it was. Raises InputError when the folder cannot be written,
+    the disk is too small, or what is there is damaged or another pack.
     """
     place = pack_folder(recipe, root) if folder is None else Path(folder)
     if not place.exists():
         with pack_lock(place):
             if not place.exists():
-                write_pack(place, _plan(recipe), progress, workers or available_cpus())
+                write_pack(place, _plan(recipe), progress, workers or available_cpus(), False, say)
     pack = open_pack(place)
     if pack.source != SYNTHETIC or pack.recipe != recipe:
         raise InputError(f"{place} holds another pack, {pack}; choose another folder or delete it")

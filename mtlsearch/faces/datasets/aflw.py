@@ -59,6 +59,12 @@ class AFLW(FaceDataset):
     def group(self, index: int) -> str:
         return str(self._rows[index][1])
 
+    def files(self, index: int) -> list[Path]:
+        return [self._folder / "flickr" / str(self._rows[index][1])]
+
+    def shared_files(self) -> list[Path]:
+        return [self._folder / "aflw.sqlite"]
+
     def _read(self, index: int) -> FaceSample:
         face, file, roll, pitch, yaw, *rectangle = self._rows[index]
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:

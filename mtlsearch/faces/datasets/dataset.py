@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from mtlsearch.faces.morphable_model import LandmarkBasis
 Floats = npt.NDArray[np.float64]
 
 DATA_VARIABLE = "MTLSEARCH_DATA"
+
+_ENDINGS = (".jpg", ".png", ".mat", ".npy", ".pts")
+_SMALL = 1 << 20  # bytes
 
 # what no face has, and a damaged annotation may claim
 _REACH = 10  # times the longer side of the image, from its corner to a landmark
@@ -104,6 +108,31 @@ class FaceDataset(ABC):
         """The split that the authors put a sample into."""
         return self.default_split
 
+    def files(self, index: int) -> list[Path]:
+        """The files that one sample is read from, whether they exist or not: those of its name."""
+        return [self.root / f"{self.names[index]}{ending}" for ending in _ENDINGS]
+
+    def shared_files(self) -> list[Path]:
+        """The files that every sample is read from."""
+        return []
+
+    def stamps(self) -> npt.NDArray[np.uint32]:
+        """(N,): a checksum of what each sample is read from: the names and sizes of its files, and the shared files,
+        of which small ones count with all they hold."""
+        shared = 0
+        for path in self.shared_files():
+            size = _size(path)
+            shared = zlib.crc32(f"{path.name} {size}".encode(), shared)
+            if 0 < size <= _SMALL:
+                shared = zlib.crc32(path.read_bytes(), shared)
+        return np.array(
+            [
+                zlib.crc32(repr([(path.name, _size(path)) for path in self.files(i)]).encode(), shared)
+                for i in range(len(self))
+            ],
+            np.uint32,
+        )
+
     def _stems(self, *endings: str) -> list[str]:
         """Files with any of these endings below the root, without them: a sample that lacks one is not overlooked."""
         found = {path.relative_to(self.root).with_suffix("") for end in endings for path in self.root.rglob(f"*{end}")}
@@ -115,6 +144,13 @@ class FaceDataset(ABC):
 
     @abstractmethod
     def _read(self, index: int) -> FaceSample: ...
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def find_root(root: str | Path) -> Path:

@@ -51,6 +51,13 @@ class ThreeDDFA(FaceDataset):
         """The photograph: 300W-LP's names with the folder's name before and a number more at the end."""
         return re.sub(r"(_\d+){3}$", "", PurePosixPath(self.names[index]).stem.replace("_Flip", ""))
 
+    def files(self, index: int) -> list[Path]:
+        return [self.root / IMAGES / self.names[index]]
+
+    def shared_files(self) -> list[Path]:
+        lists = [f"{IMAGES}.zip", f"{IMAGES}.list.train", f"{IMAGES}.list.val", *_PARAMETERS.values()]
+        return [self.root / name for name in (*lists, "param_whitening.pkl", "param_mean.txt", "param_std.txt")]
+
     @cached_property
     def _parameters(self) -> Floats:
         mean, std = self._whitening
