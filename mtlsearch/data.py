@@ -84,6 +84,8 @@ def pack(
             workers=workers,
             say=console.print,
         )
+    if opened.left_out:
+        console.print(f"{opened.left_out:,} faces lack what a sample needs (see docs/data.md), and are none")
     if skipped := made.manifest["skipped"]:
         console.print(f"{len(skipped):,} samples were left out; the manifest lists them", soft_wrap=True)
     console.print(f"{made.folder.absolute()}: {made.counts} [pack {made.digest}]", soft_wrap=True)

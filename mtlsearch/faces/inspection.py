@@ -19,6 +19,8 @@ def describe(pack: Pack) -> list[str]:
         total = sum(pack.counts.values())
         if facts["published"] not in (None, total):
             lines.append(f"{total:,} samples; the authors published {facts['published']:,}, so figures do not compare")
+        if facts.get("left_out"):
+            lines.append(f"{facts['left_out']:,} faces of it lack what a sample needs, and are none")
         if facts["pose_limit"] is not None:
             lines.append(f"images with an angle beyond ±{facts['pose_limit']:g}° do not count in its pose error")
     megabytes = sum(count * pack.stored_size**2 * 3 for count in pack.counts.values()) / 1e6

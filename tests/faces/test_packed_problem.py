@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +195,21 @@ def test_a_yaw_on_the_edge_is_in_the_lower_bin(base: Path, tmp_path: Path) -> No
     angles[:, 1] = [[30.0, 45.0, 60.0][i % 3] for i in range(len(angles))]
     with pytest.raises(InputError, match=r"\[30, 60, 0\] faces"):
         made._check()
+
+
+@pytest.mark.parametrize(
+    "change", [{"mean": None}, {"shape": np.zeros((68, 3, 9))}, {"mean": np.full((68, 3), np.nan)}]
+)
+def test_a_damaged_basis_is_refused(base: Path, tmp_path: Path, change: dict[str, np.ndarray | None]) -> None:
+    folder = Path(shutil.copytree(base / "train", tmp_path / "pack"))
+    with np.load(folder / "basis.npz") as stored:
+        arrays = {**stored, **change}
+    np.savez(folder / "basis.npz", **{name: array for name, array in arrays.items() if array is not None})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["basis.npz"]["bytes"] = (folder / "basis.npz").stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"basis\.npz: .* must be finite numbers of shape"):
+        _ = open_pack(folder).basis
 
 
 def test_configs_that_do_not_say_enough_are_refused() -> None:

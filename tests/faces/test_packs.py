@@ -217,6 +217,51 @@ def test_a_broken_manifest_is_refused(copy: Path, text: str) -> None:
         open_pack(copy)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 41},
+        {"image_size": "32"},
+        {"source": None},
+        {"skipped": 3},
+        {"recipe": None},
+        {"source": "aflw2000"},
+        {"source": "x", "ground_truth": "", "published": None, "pose_limit": "far"},
+    ],
+)
+def test_a_manifest_that_does_not_add_up_is_refused(copy: Path, change: dict[str, object]) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(InputError, match=r"manifest\.json: not a readable manifest"):
+        open_pack(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("angles", None, "no angles"),
+        ("gaze", np.zeros((5, 2)), "'gaze' is no label"),
+        ("angles", np.full((5, 3), np.inf, np.float32), "angles holds numbers that are not finite"),
+        ("pose", np.full((5, 12), np.nan, np.float32), "pose holds"),
+        ("pose", np.zeros((5, 12)), "pose has shape .* type float64"),
+        ("landmarks", np.zeros((5, 67, 3), np.float32), "landmarks has shape"),
+        ("visible", np.zeros((5, 21), bool), "visible has shape"),
+        ("shape", np.zeros((4, 40), np.float32), "shape has shape"),
+        ("expression", np.zeros((5, 4_000_000), np.float32), "unpacks to 80"),
+    ],
+)
+def test_labels_that_are_none_are_refused(copy: Path, name: str, array: np.ndarray | None, words: str) -> None:
+    file = copy / "val.labels.npz"
+    with np.load(file) as stored:
+        labels = {**stored, name: array}
+    np.savez_compressed(file, **{key: value for key, value in labels.items() if value is not None})
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["splits"]["val"]["files"][file.name]["bytes"] = file.stat().st_size
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=rf"val\.labels\.npz: .*{words}"):
+        open_pack(copy).split("val")
+
+
 def test_another_format_version_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "format_version": 9}))

@@ -74,6 +74,9 @@ class FaceDataset(ABC):
     pose_limit: ClassVar[float | None] = None
     """samples with any angle beyond it (degrees) do not count in the pose error, by this data set's protocol"""
 
+    left_out: int = 0
+    """faces that its lists name and that are no samples, since they lack what a sample needs"""
+
     def __init__(self, root: str | Path, basis: LandmarkBasis | None = None) -> None:
         self.root = find_root(root)
         if self.needs_basis and basis is None:

@@ -175,7 +175,7 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
 
         return SplitPlan(len(indices), labels, read, stamps[indices])
 
-    provenance = {"source_sha256": hashlib.sha256(stamps.tobytes()).hexdigest()}
+    provenance = {"source_sha256": hashlib.sha256(stamps.tobytes()).hexdigest(), "left_out": dataset.left_out}
     planned = {name: split_plan(part) for name, part in assigned.items()}
     return PackPlan(facts, crop.stored_size, planned, arrays, provenance)
 

@@ -23,6 +23,8 @@ from PIL import Image
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.images import load_image
+from mtlsearch.faces.datasets.packing import pack_dataset
+from mtlsearch.faces.inspection import describe
 from mtlsearch.faces.packs import Pack
 
 from . import builders
@@ -222,6 +224,25 @@ def test_a_database_with_nonsense_is_refused(faces: Pack, tmp_path: Path, script
     harm_database(root, script)
     with pytest.raises(InputError, match=words):
         open_dataset("aflw", root)[0]
+
+
+def test_one_bad_row_is_one_bad_sample(faces: Pack, tmp_path: Path) -> None:
+    root = builders.aflw(faces, tmp_path / "aflw")
+    harm_database(
+        root,
+        "UPDATE FacePose SET yaw = NULL WHERE face_id = 39341;"
+        "UPDATE FeatureCoords SET x = 'left' WHERE face_id = 39343 AND feature_id = 1;"
+        "UPDATE FeatureCoords SET x = 'left' WHERE face_id = 39343 AND feature_id = 15;"
+        "DELETE FROM FaceRect WHERE face_id = 39345; DELETE FROM FeatureCoords WHERE face_id = 39346;",
+    )
+    dataset = open_dataset("aflw", root)
+    assert dataset.names == ["39341", "39342", "39343", "39344"] and dataset.left_out == 2
+    with pytest.raises(InputError, match="2 of 4 samples"):
+        pack_dataset(dataset, tmp_path / "pack", workers=1)
+    made = pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+    assert made.split("train").labels["name"].tolist() == ["39342", "39344"]
+    assert all(f"face {name} of" in " ".join(made.manifest["skipped"]) for name in (39341, 39343))
+    assert any("2 faces of it lack" in line for line in describe(made))
 
 
 def test_a_database_that_is_none(tmp_path: Path) -> None:
