@@ -37,11 +37,12 @@ Labels = dict[str, npt.NDArray[Any]]
 @dataclass(frozen=True)
 class Layout:
     """stem: of face number i (from 1), under the folder; points: labels -> the landmarks among the .mat's variables;
-    position_maps: whether a .npy goes with them."""
+    position_maps: whether a .npy goes with them; dimensions: of the landmarks that it takes."""
 
     stem: str
     points: Callable[[Labels], Labels]
     position_maps: bool = False
+    dimensions: int = 3
 
 
 def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progress: Progress | None = None) -> int:
@@ -57,8 +58,10 @@ def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progres
         raise InputError(unknown_name("layout", layout, LAYOUTS))
     packed, form = pack.split(split), LAYOUTS[layout]
     missing = {"landmarks", "angles", "pose", "shape", "expression"} - packed.labels.keys()
-    if missing or packed.labels["landmarks"].shape[1:] != (68, 3):
-        raise InputError(f"{pack} cannot be exported: it has no {', '.join(sorted(missing)) or '68 landmarks in 3D'}")
+    if not missing and packed.labels["landmarks"].shape[1:] not in [(68, 3), (68, form.dimensions)]:
+        missing = {f"68 landmarks in {form.dimensions}D"}
+    if missing:
+        raise InputError(f"{pack} cannot be exported as {layout}: it has no {', '.join(sorted(missing))}")
     if form.position_maps and pack.source != SYNTHETIC:
         raise InputError(f"position maps are made from our own model's faces, and {pack.folder} holds {pack.source}")
     with pack_lock(folder):
@@ -115,7 +118,7 @@ def _300w_lp_points(labels: Labels) -> Labels:
 
 LAYOUTS = {
     "aflw2000": Layout("image{:05d}", _aflw2000_points),
-    "300w_lp": Layout("Synthetic/Synthetic_{:06d}_1_0", _300w_lp_points),
+    "300w_lp": Layout("Synthetic/Synthetic_{:06d}_1_0", _300w_lp_points, dimensions=2),
     "300w_lp_position_maps": Layout("Synthetic/Synthetic_{:06d}_1_0", _300w_lp_points, position_maps=True),
 }
 

@@ -147,9 +147,10 @@ class ThreeDDFA(FaceDataset):
 def read_list(path: Path) -> list[str]:
     """File names, one a line, none of which leads out of the data set."""
     try:
-        names = check_size(path, _MAX_LIST_BYTES).read_text(encoding="utf-8").split()
+        names = check_size(path, _MAX_LIST_BYTES).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read the list of files {path} ({error})") from error
+    names = [name.strip() for name in names if name.strip()]
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise InputError(f"{path} lists {name!r}, which lies outside the data set")

@@ -24,6 +24,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.packing import pack_dataset
+from mtlsearch.faces.datasets.three_ddfa import read_list
 from mtlsearch.faces.inspection import describe
 from mtlsearch.faces.packs import Pack
 
@@ -182,6 +183,11 @@ def test_lists_cannot_lead_out_of_the_data_set(faces: Pack, tmp_path: Path, name
     (root / "train_aug_120x120.list.train").write_text(f"{name}\n")
     with pytest.raises(InputError, match="outside the data set"):
         open_dataset("3ddfa", root, open_basis(root / "basis"))
+
+
+def test_names_in_a_list_may_have_spaces(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("one face.jpg\r\n\n two.jpg \n")
+    assert read_list(tmp_path / "list") == ["one face.jpg", "two.jpg"]
 
 
 def harm_database(root: Path, script: str) -> None:

@@ -126,6 +126,17 @@ def test_what_stands_in_the_place_of_unfinished_work_is_kept(
     assert pack_dataset(dataset, tmp_path / "pack", CropSettings(64), workers=1).counts == {"test": 12}
 
 
+def test_landmarks_in_two_dimensions_are_exported_where_they_are_enough(faces: Pack, tmp_path: Path) -> None:
+    root = builders.exported(faces, tmp_path / "lp", "300w_lp")
+    settings = CropSettings(225, 1.0), SplitSettings(0.0)
+    flat = pack_dataset(open_dataset("300w_lp", root), tmp_path / "flat", *settings, workers=1)
+    assert export_pack(flat, "train", tmp_path / "again", "300w_lp") == 12
+    again = pack_dataset(open_dataset("300w_lp", tmp_path / "again"), tmp_path / "pack", *settings, workers=1)
+    np.testing.assert_allclose(again.split("train").labels["angles"], flat.split("train").labels["angles"], atol=1e-4)
+    with pytest.raises(InputError, match="cannot be exported as aflw2000: it has no 68 landmarks in 3D"):
+        export_pack(flat, "train", tmp_path / "other", "aflw2000")
+
+
 def test_exports_into_this_folder(faces: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
