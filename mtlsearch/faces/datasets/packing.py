@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats
-from mtlsearch.faces.geometry import rotate_pose, transform_points
+from mtlsearch.faces.geometry import rotate_pose, stored_side, transform_points
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES
 from mtlsearch.faces.pack_writer import PackPlan, SplitPlan, digest_of, write_pack
 from mtlsearch.faces.packs import BASIS_FILE, Pack, open_pack, pack_lock
@@ -43,9 +42,8 @@ class CropSettings:
 
     @property
     def stored_size(self) -> int:
-        """Of the same parity as image_size, so that the crop lies in the exact centre."""
-        stored = math.ceil(self.image_size * self.margin - 1e-9)
-        return stored + (stored - self.image_size) % 2
+        """Side of the stored image."""
+        return stored_side(self.image_size, self.margin)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, fa
 from mtlsearch.faces.datasets.fitted_mat import landmarks_of
 from mtlsearch.faces.datasets.images import MAX_FILE_BYTES, load_image
 from mtlsearch.faces.geometry import matrix_to_euler, orthonormalize
+from mtlsearch.faces.published_models import load_whitening
 from mtlsearch.faces.safe_files import check_size, load_pickle
 
 IMAGES = "train_aug_120x120"
@@ -60,7 +61,12 @@ class ThreeDDFA(FaceDataset):
 
     @cached_property
     def _parameters(self) -> Floats:
-        mean, std = self._whitening
+        whitening = load_whitening(self.root, 62)
+        if whitening is None:
+            raise InputError(
+                f"{self.root} has no whitening, which is in param_whitening.pkl or in param_mean.txt and param_std.txt"
+            )
+        mean, std = whitening
         parts = []
         for split, names in (("train", self._train), ("val", self._val)):
             if names:
@@ -75,28 +81,6 @@ class ThreeDDFA(FaceDataset):
         parameters = np.concatenate(parts) * std + mean
         parameters[:, [3, 7]] -= 1  # 1-based pixels, as in `fitted_mat`
         return parameters
-
-    @property
-    def _whitening(self) -> tuple[Floats, Floats]:
-        pickled = self.root / "param_whitening.pkl"
-        if pickled.exists():
-            loaded = load_pickle(pickled, 1 << 20)
-            if not isinstance(loaded, dict) or not {"param_mean", "param_std"} <= loaded.keys():
-                raise InputError(f"{pickled} must be a dictionary with param_mean and param_std")
-            arrays = [np.asarray(loaded[name], np.float64) for name in ("param_mean", "param_std")]
-        else:
-            arrays = []
-            for name in ("param_mean.txt", "param_std.txt"):
-                try:
-                    arrays.append(np.loadtxt(check_size(self.root / name, 1 << 20)))
-                except ValueError as error:  # InputError is one
-                    raise InputError(
-                        f"cannot read {self.root / name} ({error}); the whitening is either in param_whitening.pkl or "
-                        f"in param_mean.txt and param_std.txt"
-                    ) from error
-        if any(array.shape != (62,) for array in arrays):
-            raise InputError(f"{self.root}: the whitening must be 62 means and 62 standard deviations")
-        return arrays[0], arrays[1]
 
     def _read(self, index: int) -> FaceSample:
         assert self.basis is not None
