@@ -152,7 +152,7 @@ class FaceDataset(ABC):
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # a name from a database may be none that a file can have
         return -1
 
 
@@ -195,7 +195,7 @@ def face_sample(
     for what, numbers in (("landmarks", seen), ("box", facts["box"]), ("crop", facts["crop"])):
         if not np.abs(numbers).max() <= reach:
             raise InputError(
-                f"{name}: its {what} lies up to {np.abs(numbers).max():.3g} pixels off, the image has "
+                f"{name}: the far end of its {what} lies {np.abs(numbers).max():.3g} pixels off, the image has "
                 f"{image.shape[1]}×{image.shape[0]}"
             )
     if (np.abs(pose) > _FULL_TURN).any():
