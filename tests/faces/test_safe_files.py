@@ -131,11 +131,11 @@ def test_mat_variables_claim_no_more_than_they_hold(tmp_path: Path, kind: int, n
 @pytest.mark.parametrize("order", [b"IM", b"XX"])
 def test_a_shape_in_a_short_tag_is_refused(tmp_path: Path, order: bytes) -> None:
     """SciPy reads it; and it takes for big-endian what does not say that it is little-endian."""
-    path, sign = tmp_path / "bomb.mat", "<" if order == b"IM" else ">"
+    path, sign, version = tmp_path / "bomb.mat", *(("<", b"\0\1") if order == b"IM" else (">", b"\1\0"))
     short = struct.pack("<HHi" if sign == "<" else ">HHi", *((5, 4) if sign == "<" else (4, 5)), 400_000_000)
     named = struct.pack(f"{sign}II", 1, 9) + b"Pose_Para" + bytes(7)
     body = struct.pack(f"{sign}IIII", 6, 8, 1, 0) + short + named
-    content = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1" + order + struct.pack(f"{sign}II", 14, len(body)) + body
+    content = b"MATLAB 5.0 MAT-file".ljust(124) + version + order + struct.pack(f"{sign}II", 14, len(body)) + body
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"bomb\.mat is damaged: a variable without"):
         load_mat(path, 1 << 24, ["Pose_Para"])

@@ -162,18 +162,23 @@ def test_an_archive_with_a_bomb_or_a_hole(faces: Pack, tmp_path: Path) -> None:
                 dataset[index]
 
 
-@pytest.mark.parametrize("method", [14, 99])
-def test_members_of_damaged_or_unknown_compression_are_named(faces: Pack, tmp_path: Path, method: int) -> None:
-    """Damaged LZMA raises an error of its own, an unknown method another."""
+@pytest.mark.parametrize("harm", ["content", "version"])
+def test_archives_of_damaged_or_unknown_compression_are_named(faces: Pack, tmp_path: Path, harm: str) -> None:
+    """Damaged LZMA raises an error of its own, a version of the future another."""
     root = builders.three_ddfa(faces, tmp_path / "3ddfa")
-    archive = root / "train_aug_120x120.zip"
-    content = bytearray(archive.read_bytes())
-    for signature, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-        start = content.index(signature)
-        content[start + at : start + at + 2] = method.to_bytes(2, "little")
-    archive.write_bytes(content)
+    path = root / "train_aug_120x120.zip"
+    name = (root / "train_aug_120x120.list.train").read_text().split()[0]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr(f"train_aug_120x120/{name}", bytes(range(256)) * 200)
+    content = bytearray(path.read_bytes())
+    if harm == "content":
+        start = content.index(name.encode()) + len(name) + 9  # after the properties of LZMA
+        content[start : start + 40] = b"\xff" * 40
+    else:
+        content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
     dataset = open_dataset("3ddfa", root, open_basis(root / "basis"))
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match=r"train_aug_120x120\.zip"):
         dataset[0]
 
 
