@@ -40,6 +40,7 @@ from platformdirs import user_cache_dir
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis, morphable_model
+from mtlsearch.faces.pack_checks import SYNTHETIC, check_facts, label_fault
 from mtlsearch.faces.pack_writer import FORMAT_VERSION, PackPlan, SplitPlan, checksum, write_pack
 from mtlsearch.faces.safe_files import load_npz
 from mtlsearch.faces.synthetic import GENERATOR_VERSION, LABELS, SPLITS, SyntheticRecipe, render_sample
@@ -47,16 +48,9 @@ from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 
 CACHE_VARIABLE = "MTLSEARCH_CACHE"
-SYNTHETIC = "synthetic"
 BASIS_FILE = "basis.npz"
 _MANIFEST_LIMIT = 1 << 24
 _LABEL_BYTES = 16384  # of one face, ten times what any has
-_LABEL_TYPES: dict[str, tuple[tuple[int, ...], str]] = {
-    **LABELS,  # landmarks and visible may be of other shapes
-    "box": ((4,), "float32"),
-    "crop": ((2, 3), "float64"),
-    "name": ((), "U"),
-}
 
 
 @dataclass(frozen=True)
@@ -138,30 +132,10 @@ class Pack:
                 labels = load_npz(self.folder / file, (1 << 20) + _LABEL_BYTES * len(images))
             except InputError as error:
                 raise _damaged(self.folder, file, f"not the labels of {len(images):,} faces ({error})") from error
-            if fault := _fault(labels, len(images)):
+            if fault := label_fault(labels, len(images)):
                 raise _damaged(self.folder, file, fault)
             self._splits[name] = PackedSplit(images, labels)
         return self._splits[name]
-
-
-def _fault(labels: dict[str, npt.NDArray[Any]], count: int) -> str | None:
-    """What is wrong with the labels of a split, by the table above."""
-    if missing := {"landmarks", "visible", "angles"} - labels.keys():
-        return f"no {', '.join(sorted(missing))}"
-    points = labels["landmarks"].shape[1:2]
-    for name, array in labels.items():
-        if name not in _LABEL_TYPES:
-            return f"{name!r} is no label of this version"
-        shape, kind = _LABEL_TYPES[name]
-        if name == "landmarks":
-            fits = array.shape in [(count, k, d) for k in (21, 68) for d in (2, 3)]
-        else:
-            fits = array.shape == (count, *(points if name == "visible" else shape))
-        if not fits or not (array.dtype.kind == "U" if kind == "U" else array.dtype == np.dtype(kind)):
-            return f"{name} has shape {array.shape} and type {array.dtype} for {count} faces"
-        if array.dtype.kind == "f" and not (np.isfinite(array) | (np.isnan(array) & (name == "angles"))).all():
-            return f"{name} holds numbers that are not finite"
-    return None
 
 
 def _damaged(folder: Path, file: str, what: str) -> InputError:
@@ -191,7 +165,7 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
         listed = {name: set(split["files"]) for name, split in manifest["splits"].items()}
         groups = [manifest["files"], *(split["files"] for split in manifest["splits"].values())]
         files = [(file, int(facts["bytes"]), facts["sha256"]) for group in groups for file, facts in group.items()]
-        _check_facts(manifest, size)
+        check_facts(manifest, size)
     except OSError as error:
         raise InputError(
             f"{folder} is no pack of faces: cannot read {path.name} ({error.strerror}). Give a folder that "
@@ -225,22 +199,6 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
         if images.shape != shape or images.dtype != np.uint8:
             raise _damaged(folder, f"{name}.images.npy", f"expected {shape} uint8, found {images.shape} {images.dtype}")
     return Pack(folder, manifest)
-
-
-def _check_facts(manifest: dict[str, Any], stored_size: int) -> None:
-    """Raises KeyError or ValueError where a manifest lacks what `Pack` and its readers take from it."""
-    source, image_size, limit = manifest["source"], manifest["image_size"], manifest.get("pose_limit")
-    if not isinstance(source, str) or type(image_size) is not int or not 1 <= image_size <= stored_size <= 4096:
-        raise ValueError(f"source {source!r}, image_size {image_size!r}, stored_size {stored_size!r}")
-    if not isinstance(manifest["skipped"], list) or not (limit is None or isinstance(limit, int | float)):
-        raise ValueError(f"skipped {manifest['skipped']!r}, pose_limit {limit!r}")
-    needed = ("recipe", "generator_version") if source == SYNTHETIC else ("ground_truth", "published", "pose_limit")
-    for name in needed:
-        manifest[name]
-    if source == SYNTHETIC and not isinstance(manifest["recipe"], dict):
-        raise ValueError(f"recipe {manifest['recipe']!r}")
-    if not isinstance(manifest.get("published"), int | None):
-        raise ValueError(f"published {manifest['published']!r}")
 
 
 def default_root() -> Path:
