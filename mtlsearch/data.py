@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +32,16 @@ def main() -> None:
     """
 
 
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Says on an interruption that nothing is lost, and ends with the exit status of one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what was done is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
 def render(
     folder: Annotated[Path | None, Argument(help="folder that becomes the pack (default: in the cache)")] = None,
     train: Annotated[int, Option(min=0, help="images of the training split")] = 3000,
@@ -46,8 +59,8 @@ def render(
 
     console = _command.screen()
     recipe = SyntheticRecipe(seed=seed, train=train, val=val, test=test, image_size=image_size, margin=margin)
-    with progressing(console, "rendering") as progress:
-        made = ensure_pack(recipe, progress=progress, workers=workers, folder=folder)
+    with _kept(), progressing(console, "rendering") as progress:
+        made = ensure_pack(recipe, progress=progress, workers=workers, folder=folder, say=console.print)
     console.print(f"{made.folder.absolute()}: {made.counts} [pack {made.digest}]", soft_wrap=True)
 
 
@@ -73,7 +86,7 @@ def pack(
     console = _command.screen()
     opened = open_dataset(dataset, root, None if basis is None else open_basis(basis))
     tested = frozenset() if test_names is None else read_names(test_names)
-    with progressing(console, "packing") as progress:
+    with _kept(), progressing(console, "packing") as progress:
         made = pack_dataset(
             opened,
             folder,
@@ -82,7 +95,10 @@ def pack(
             skip_bad=skip_bad,
             progress=progress,
             workers=workers,
+            say=console.print,
         )
+    if opened.left_out:
+        console.print(f"{opened.left_out:,} faces lack what a sample needs (see docs/data.md), and are none")
     if skipped := made.manifest["skipped"]:
         console.print(f"{len(skipped):,} samples were left out; the manifest lists them", soft_wrap=True)
     console.print(f"{made.folder.absolute()}: {made.counts} [pack {made.digest}]", soft_wrap=True)
@@ -118,7 +134,7 @@ def export(
     from mtlsearch.training.progress import progressing
 
     console = _command.screen()
-    with progressing(console, "exporting") as progress:
+    with _kept(), progressing(console, "exporting") as progress:
         count = export_pack(open_pack(folder), split, output, layout, progress)
     console.print(
         f"{output.absolute()}: {count:,} faces in the layout of {layout}. To pack them again:", soft_wrap=True

@@ -38,7 +38,9 @@ class GroundTruth:
 class FaceScores:
     """Accumulates predictions of a split: `update` per batch, `gather` once where workers share it, then `compute`.
 
-    pose_limit: images with any angle beyond it (degrees) do not count in the pose error; `pose_count` says how many do.
+    pose_limit: images with any angle beyond it (degrees) do not count in the pose error. An angle that the ground truth
+    does not say leaves the others their figures; `mae` and `mae_geodesic` need all three, and `pose_count` says how
+    many images have them. A prediction that is not a number makes every figure it counts in not a number.
     """
 
     pose_limit: float | None = None
@@ -68,11 +70,11 @@ class FaceScores:
         else:
             columns.append(torch.full_like(columns[0], torch.nan))
         predicted, target_angles = angles.detach().cpu().double(), truth.angles.cpu().double()
-        counted = metrics.within_pose_limit(target_angles, self.pose_limit)
-        unknown = torch.where(counted[:, None], 0.0, torch.nan)
-        turned = metrics.pose_error(predicted, target_angles) + unknown
-        geodesic = metrics.geodesic_error(predicted, target_angles)[:, None] + unknown[:, :1]
-        rows = [*(column[:, None].double() for column in columns), target_angles[:, 1:2].abs(), turned, geodesic]
+        counted = metrics.angles_that_count(target_angles, self.pose_limit).double()
+        turned = metrics.pose_error(predicted, target_angles)
+        geodesic = metrics.geodesic_error(predicted, target_angles)[:, None]
+        single = (column[:, None].double() for column in columns)
+        rows = [*single, target_angles[:, 1:2].abs(), turned, geodesic, counted]
         self._rows.append(torch.cat(rows, dim=1))
 
     def gather(self) -> None:
@@ -91,7 +93,9 @@ class FaceScores:
         table = self._table()
         nme, nme_3d, yaw, turned, geodesic = table[:, 0], table[:, 1], table[:, 2], table[:, 3:6], table[:, 6]
         by_yaw = metrics.nme_by_yaw(nme, yaw)
-        pitch_yaw_roll = turned.nanmean(dim=0)
+        each = self._counted()
+        pitch, yaw_error, roll = (turned[each[:, i], i].mean().item() for i in range(3))
+        whole = each.all(dim=1)
         return {
             "nme": by_yaw.mean_of_bins,
             "nme_0_30": by_yaw.nme_0_30,
@@ -103,20 +107,23 @@ class FaceScores:
             "nme_3d": nme_3d.mean().item(),
             "nme_auc": metrics.area_under_ced(nme, AUC_THRESHOLD),
             "nme_failure": metrics.failure_rate(nme, FAILURE_THRESHOLD),
-            "mae": pitch_yaw_roll.mean().item(),
-            "mae_pitch": pitch_yaw_roll[0].item(),
-            "mae_yaw": pitch_yaw_roll[1].item(),
-            "mae_roll": pitch_yaw_roll[2].item(),
-            "mae_geodesic": geodesic.nanmean().item(),
+            "mae": turned[whole].mean().item(),
+            "mae_pitch": pitch,
+            "mae_yaw": yaw_error,
+            "mae_roll": roll,
+            "mae_geodesic": geodesic[whole].mean().item(),
         }
 
     @property
     def pose_count(self) -> int:
-        """Images that count in the pose error."""
-        return int(self._table()[:, 6].isfinite().sum())
+        """Images whose whole pose counts in the pose error."""
+        return int(self._counted().all(dim=1).sum())
+
+    def _counted(self) -> torch.Tensor:
+        return self._table()[:, 7:] > 0
 
     def __len__(self) -> int:
         return sum(map(len, self._rows))
 
     def _table(self) -> torch.Tensor:
-        return torch.cat(self._rows) if self._rows else torch.empty(0, 7, dtype=torch.float64)
+        return torch.cat(self._rows) if self._rows else torch.empty(0, 10, dtype=torch.float64)

@@ -202,7 +202,7 @@ def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tenso
     """(B, H, H, 3) uint8 -> (B, 3, S, S) float32, normalised, with plain torch operations on the images' device."""
     batch, height, width, _ = images.shape
     device = images.device
-    planes = images.permute(0, 3, 1, 2).reshape(batch, 3, -1).long()
+    planes = images.permute(0, 3, 1, 2).flatten(2).long()
     toned = draws.table.to(device).gather(2, planes).view(batch, 3, height, width)
     matrix = sampling_matrix(draws, width).to(device, torch.float32)
     steps = torch.arange(output_size, dtype=torch.float32, device=device)
@@ -224,7 +224,7 @@ def transform_reference(images: Tensor, draws: Draws, output_size: int) -> Tenso
     mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
     out = (warped - mean) / std
-    top, left, bottom, right = draws.erased.to(device).T.view(4, -1, 1, 1)
+    top, left, bottom, right = draws.erased.to(device).T[..., None, None]
     gone = (y >= top) & (y < bottom) & (x >= left) & (x < right)
     return out.masked_fill(gone[:, None], 0.0)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtlsearch.faces.geometry import FLIP_68
-from mtlsearch.faces.head_mesh import Floats
+from mtlsearch.faces.head_mesh import Floats, Ints
 from mtlsearch.faces.morphable_model import LandmarkBasis
 
 
@@ -15,9 +15,8 @@ from mtlsearch.faces.morphable_model import LandmarkBasis
 class CoefficientMirror:
     """c -> matrix·c + offset: shape and expression coefficients (50) of the mirrored face.
 
-    residual: root mean square, over landmarks and modes, of what the mirrored modes' landmarks keep outside the span of
-    the modes, as a share of the modes' own; 0 where mirroring is exact. (`published_models` fits single faces over all
-    vertices of a model; batches carry landmarks, and so does a pack's basis.)
+    residual: root mean square, over points and modes, of what the mirrored modes' points keep outside the span of the
+    modes, as a share of the modes' own; 0 where mirroring is exact.
     """
 
     matrix: Floats
@@ -26,17 +25,29 @@ class CoefficientMirror:
 
 
 def mirror_of(basis: LandmarkBasis) -> CoefficientMirror:
-    """The mirror of a basis by least squares on its 68 landmarks; exact signs where every mode is even or odd."""
-    modes = np.concatenate([basis.shape, basis.expression], axis=2).reshape(204, -1)
-    flip, signs = list(FLIP_68), np.array([-1.0, 1.0, 1.0])
-    length = np.linalg.norm(modes, axis=0)
-    mirrored = (modes.reshape(68, 3, -1)[flip] * signs[:, None]).reshape(modes.shape)
+    """The mirror of a basis by least squares on its 68 landmarks, which batches carry, and which a pack knows."""
+    return fit_mirror(basis.mean, basis.shape, basis.expression, np.array(FLIP_68))
+
+
+def fit_mirror(mean: Floats, shape: Floats, expression: Floats, flip: Ints, shifted: bool = False) -> CoefficientMirror:
+    """The mirror of a model by least squares on its points; exact signs where every mode is even or odd.
+
+    mean (V, 3); shape (V, 3, S), expression (V, 3, E); flip (V,): the point that each becomes when x changes its sign;
+    shifted: up to a shift of the face, which belongs to its pose.
+    """
+    modes = np.concatenate([shape, expression], axis=2).reshape(3 * len(mean), -1)
+    signs = np.array([-1.0, 1.0, 1.0])
+    count = modes.shape[1]
+    length = np.linalg.norm(modes, axis=0) + 1e-300
+    mirrored = (modes.reshape(-1, 3, count)[flip] * signs[:, None]).reshape(modes.shape)
+    left = (mean[flip] * signs - mean).ravel()
     parity = np.sign((modes * mirrored).sum(0))
-    if np.allclose(mirrored, modes * parity, atol=1e-9 * length.max()):
-        return CoefficientMirror(np.diag(parity), np.zeros(len(parity)), 0.0)
+    exact = np.allclose(mirrored, modes * parity, atol=1e-9 * length.max(initial=0))
+    if exact and np.allclose(left, 0, atol=1e-9 * np.abs(mean).max()):
+        return CoefficientMirror(np.diag(parity), np.zeros(count), 0.0)
     unit = modes / length  # shape and expression modes differ in scale by five orders
-    fit = np.linalg.lstsq(unit, mirrored / length, rcond=None)[0]
-    left = (basis.mean[flip] * signs - basis.mean).ravel()
-    offset = np.linalg.lstsq(unit, left, rcond=None)[0] / length
-    residual = np.linalg.norm(unit @ fit - mirrored / length) / np.sqrt(len(length))
-    return CoefficientMirror(fit * length[None, :] / length[:, None], offset, float(residual))
+    columns = np.concatenate([unit, np.tile(np.eye(3), (len(mean), 1))], 1) if shifted else unit
+    solved = np.linalg.lstsq(columns, np.concatenate([mirrored / length, left[:, None]], 1), rcond=None)[0]
+    fit, offset = solved[:, :-1], solved[:count, -1] / length
+    residual = np.linalg.norm(columns @ fit - mirrored / length) / np.sqrt(max(count, 1))
+    return CoefficientMirror(fit[:count] * length[None, :] / length[:, None], offset, float(residual))

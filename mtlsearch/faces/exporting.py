@@ -7,7 +7,6 @@ model that the parameters belong to is written beside them, as the text files th
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,12 @@ from mtlsearch.faces.datasets.w300_lp_position_maps import LANDMARKS_FILE
 from mtlsearch.faces.geometry import orthonormalize, project
 from mtlsearch.faces.metrics import to_21_points
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis, morphable_model
-from mtlsearch.faces.packs import SYNTHETIC, Pack
+from mtlsearch.faces.packs import SYNTHETIC, Pack, pack_lock
 from mtlsearch.faces.position_maps import landmark_texels, position_map
+from mtlsearch.faces.scratch import PLAN_FILE, begin, goes_on
 from mtlsearch.training.problem import Progress
 
 JPEG_QUALITY = 95
-_PLAN = "plan.txt"
 _SHAPES, _EXPRESSIONS = 199, 29  # of the Basel Face Model, as the published files have them
 
 Labels = dict[str, npt.NDArray[Any]]
@@ -38,33 +37,46 @@ Labels = dict[str, npt.NDArray[Any]]
 @dataclass(frozen=True)
 class Layout:
     """stem: of face number i (from 1), under the folder; points: labels -> the landmarks among the .mat's variables;
-    position_maps: whether a .npy goes with them."""
+    position_maps: whether a .npy goes with them; dimensions: of the landmarks that it takes."""
 
     stem: str
     points: Callable[[Labels], Labels]
     position_maps: bool = False
+    dimensions: int = 3
 
 
 def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progress: Progress | None = None) -> int:
     """Write a split of a pack as `folder` and say how many faces it holds.
 
     layout: "aflw2000" and "300w_lp" (.jpg and .mat), or "300w_lp_position_maps" (.jpg, .npy and .mat, of our own
-    model's faces only). The folder appears when it is complete; what is unfinished lies in `<folder>.partial`, and the
-    same call goes on with it. Raises InputError for another layout, a folder that is not empty, and a pack without the
-    parameters.
+    model's faces only). The folder appears when it is complete; what is unfinished lies in `<folder>.partial-export`,
+    and the same call goes on with it. Raises InputError for another layout, a folder that is not empty, and a pack
+    without the parameters.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if layout not in LAYOUTS:
         raise InputError(unknown_name("layout", layout, LAYOUTS))
     packed, form = pack.split(split), LAYOUTS[layout]
     missing = {"landmarks", "angles", "pose", "shape", "expression"} - packed.labels.keys()
-    if missing or packed.labels["landmarks"].shape[1:] != (68, 3):
-        raise InputError(f"{pack} cannot be exported: it has no {', '.join(sorted(missing)) or '68 landmarks in 3D'}")
+    if not missing and packed.labels["landmarks"].shape[1:] not in [(68, 3), (68, form.dimensions)]:
+        missing = {f"68 landmarks in {form.dimensions}D"}
+    if missing:
+        raise InputError(f"{pack} cannot be exported as {layout}: it has no {', '.join(sorted(missing))}")
     if form.position_maps and pack.source != SYNTHETIC:
         raise InputError(f"position maps are made from our own model's faces, and {pack.folder} holds {pack.source}")
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty; give a new folder")
-    scratch = _begin(folder, f"{pack.digest} {split} {layout}")
+    with pack_lock(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is not empty; give a new folder")
+        _write(pack, split, folder, layout, progress)
+    return len(packed)
+
+
+def _write(pack: Pack, split: str, folder: Path, layout: str, progress: Progress | None) -> None:
+    packed, form = pack.split(split), LAYOUTS[layout]
+    scratch = folder.with_name(f"{folder.name}.partial-export")
+    plan = {"kind": "export", "pack": pack.digest, "split": split, "layout": layout}
+    if not goes_on(scratch, plan, "*.mat"):
+        begin(scratch, plan)
     if pack.basis is not None:
         save_landmark_basis(pack.basis, scratch / "basis")
     if form.position_maps:
@@ -80,19 +92,8 @@ def export_pack(pack: Pack, split: str, folder: str | Path, layout: str, progres
             _write_face(stem, packed.images[i], labels, form)
         if progress is not None:
             progress(i + 1, len(packed))
-    (scratch / _PLAN).unlink()
     scratch.rename(folder)
-    return len(packed)
-
-
-def _begin(folder: Path, plan: str) -> Path:
-    """The folder of unfinished work, with what is already done of this export, or empty."""
-    scratch = folder.with_name(f"{folder.name}.partial")
-    if not (scratch / _PLAN).exists() or (scratch / _PLAN).read_text() != plan:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        (scratch / _PLAN).write_text(plan)
-    return scratch
+    (folder / PLAN_FILE).unlink()
 
 
 def save_landmark_basis(basis: LandmarkBasis, folder: Path) -> None:
@@ -117,7 +118,7 @@ def _300w_lp_points(labels: Labels) -> Labels:
 
 LAYOUTS = {
     "aflw2000": Layout("image{:05d}", _aflw2000_points),
-    "300w_lp": Layout("Synthetic/Synthetic_{:06d}_1_0", _300w_lp_points),
+    "300w_lp": Layout("Synthetic/Synthetic_{:06d}_1_0", _300w_lp_points, dimensions=2),
     "300w_lp_position_maps": Layout("Synthetic/Synthetic_{:06d}_1_0", _300w_lp_points, position_maps=True),
 }
 

@@ -239,6 +239,13 @@ def crop_from_box(box: Array) -> Array:
     return _join([centre - half, centre + half])
 
 
+def stored_side(image_size: int, margin: float) -> int:
+    """Side of the image that holds a crop of image_size pixels and its margin, a factor: of the same parity, so that
+    the crop lies in the exact centre."""
+    stored = math.ceil(image_size * margin - 1e-9)
+    return stored + (stored - image_size) % 2
+
+
 def _in_plane(degrees: Any) -> Any:
     """Rz of an angle (…) in degrees, by exact values at 0."""
     zero = degrees * 0

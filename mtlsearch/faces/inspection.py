@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from rich.table import Table
 
-from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit
+from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit, yaw_bin
 from mtlsearch.faces.packs import SYNTHETIC, Pack
 
 
@@ -20,6 +19,8 @@ def describe(pack: Pack) -> list[str]:
         total = sum(pack.counts.values())
         if facts["published"] not in (None, total):
             lines.append(f"{total:,} samples; the authors published {facts['published']:,}, so figures do not compare")
+        if facts.get("left_out"):
+            lines.append(f"{facts['left_out']:,} faces of it lack what a sample needs, and are none")
         if facts["pose_limit"] is not None:
             lines.append(f"images with an angle beyond ±{facts['pose_limit']:g}° do not count in its pose error")
     megabytes = sum(count * pack.stored_size**2 * 3 for count in pack.counts.values()) / 1e6
@@ -48,8 +49,7 @@ def split_table(pack: Pack) -> Table:
         table.add_column(column, justify="left" if column in ("split", "labels") else "right")
     for name, count in pack.counts.items():
         labels = pack.split(name).labels
-        yaw = np.abs(labels["angles"][:, 1])
-        bins = [yaw <= YAW_BINS[0], (yaw > YAW_BINS[0]) & (yaw <= YAW_BINS[1]), yaw > YAW_BINS[1]]
+        bins = [yaw_bin(labels["angles"][:, 1]) == index for index in range(3)]
         counted = within_pose_limit(labels["angles"], pack.manifest.get("pose_limit"))
         visible = f"{100 * labels['visible'].mean():.1f} %" if count else "–"
         figures = [f"{number:,}" for number in (count, *(int(part.sum()) for part in bins), int(counted.sum()))]

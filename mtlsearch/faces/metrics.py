@@ -11,7 +11,6 @@ angles; the geodesic error, Huynh, "Metrics for 3D Rotations", J. Math. Imaging 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -123,6 +122,13 @@ def to_21_points(landmarks: Array) -> Array:
     return _like(torch.stack([points[:, list(group)].mean(dim=1) for group in POINTS_68_TO_21], dim=1), landmarks)
 
 
+def yaw_bin(yaw: Array) -> Array:
+    """The published bin of each |yaw|: (N,) degrees -> (N,) int64: 0 in [0, 30], 1 in (30, 60], 2 above; -1 unknown."""
+    angle = _torch(yaw).double().abs()
+    bins = torch.bucketize(angle, torch.tensor(YAW_BINS, dtype=torch.float64, device=angle.device))
+    return _like(torch.where(angle.isnan(), -1, bins), yaw)
+
+
 def nme_by_yaw(nme: Array, yaw: Array) -> YawNME:
     """Means of per-image NME within the published bins of |yaw|; a bin without images is NaN, and so is "All".
 
@@ -130,9 +136,8 @@ def nme_by_yaw(nme: Array, yaw: Array) -> YawNME:
         nme: (N,) percent, per image.
         yaw: (N,) degrees, of the target; the last bin has no upper end.
     """
-    values, angle = _torch(nme).double(), _torch(yaw).double().abs()
-    edges = (-1.0, *YAW_BINS, float("inf"))
-    bins = torch.stack([values[(angle > low) & (angle <= high)].mean() for low, high in pairwise(edges)])
+    values, bin_of = _torch(nme).double(), yaw_bin(_torch(yaw))
+    bins = torch.stack([values[bin_of == index].mean() for index in range(len(YAW_BINS) + 1)])
     near, middle, far = bins.tolist()
     return YawNME(near, middle, far, bins.mean().item(), bins.std(correction=0).item(), values.mean().item())
 
@@ -147,9 +152,8 @@ def balanced_subset(yaw: Array, seed: int = 0) -> Array:
     Returns:
         (M,) int64 indices, ascending; the mean of `nme` over them is the protocol's figure.
     """
-    angle = np.abs(_torch(yaw).detach().cpu().numpy())
-    edges = (-1.0, *YAW_BINS, np.inf)
-    bins = [np.flatnonzero((angle > low) & (angle <= high)) for low, high in pairwise(edges)]
+    bin_of = yaw_bin(_torch(yaw).detach()).cpu().numpy()
+    bins = [np.flatnonzero(bin_of == index) for index in range(len(YAW_BINS) + 1)]
     rng = np.random.default_rng(seed)
     fewest = min(map(len, bins))
     chosen = np.sort(np.concatenate([rng.permutation(indices)[:fewest] for indices in bins]))
@@ -226,15 +230,22 @@ def geodesic_error(predicted: Array, target: Array) -> Array:
     return _like(torch.rad2deg(2 * torch.asin(half)), predicted)
 
 
-def within_pose_limit(angles: Array, limit: float | None) -> Array:
-    """(N, 3) degrees -> (N,) bool: the images whose pose counts, with every angle known and none beyond ±limit."""
+def angles_that_count(angles: Array, limit: float | None) -> Array:
+    """(N, 3) degrees -> (N, 3) bool: the angles that are known, of images with none beyond ±limit."""
     a = _torch(angles)
-    counted = a.isfinite().all(dim=-1)
-    return _like(counted if limit is None else counted & (a.abs() <= limit).all(dim=-1), angles)
+    known = ~a.isnan()
+    return _like(known if limit is None else known & ~(a.abs() > limit).any(dim=-1, keepdim=True), angles)
+
+
+def within_pose_limit(angles: Array, limit: float | None) -> Array:
+    """(N, 3) degrees -> (N,) bool: the images whose whole pose counts: every angle known and none beyond ±limit."""
+    return _like(_torch(angles_that_count(angles, limit)).all(dim=-1), angles)
 
 
 def _torch(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    """Whole numbers become float64: means and roots of them are no whole numbers."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    return tensor if tensor.is_floating_point() or tensor.dtype == torch.bool else tensor.double()
 
 
 def _like(result: torch.Tensor, given: Array) -> Array:

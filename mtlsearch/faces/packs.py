@@ -26,8 +26,7 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +39,8 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.morphable_model import LandmarkBasis, morphable_model
+from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis, morphable_model
+from mtlsearch.faces.pack_checks import SYNTHETIC, check_facts, label_fault
 from mtlsearch.faces.pack_writer import FORMAT_VERSION, PackPlan, SplitPlan, checksum, write_pack
 from mtlsearch.faces.safe_files import load_npz
 from mtlsearch.faces.synthetic import GENERATOR_VERSION, LABELS, SPLITS, SyntheticRecipe, render_sample
@@ -48,9 +48,9 @@ from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 
 CACHE_VARIABLE = "MTLSEARCH_CACHE"
-SYNTHETIC = "synthetic"
 BASIS_FILE = "basis.npz"
 _MANIFEST_LIMIT = 1 << 24
+_LABEL_BYTES = 16384  # of one face, ten times what any has
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,11 @@ class Pack:
         if BASIS_FILE not in self.manifest["files"]:
             return None
         arrays = load_npz(path, 1 << 20)
+        shapes = {"mean": (68, 3), "shape": (68, 3, SHAPE_MODES), "expression": (68, 3, EXPRESSION_MODES)}
+        for name, shape in shapes.items():
+            array = arrays.get(name)
+            if array is None or array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise _damaged(self.folder, BASIS_FILE, f"{name} must be finite numbers of shape {shape}")
         return LandmarkBasis(arrays["mean"], arrays["shape"], arrays["expression"])
 
     def split(self, name: str) -> PackedSplit:
@@ -122,14 +127,13 @@ class Pack:
             raise InputError(f"{self.folder} has no split {name!r} (it has: {', '.join(self.counts)})")
         if name not in self._splits:
             images = np.load(self.folder / f"{name}.images.npy", mmap_mode="r", allow_pickle=False)
+            file = f"{name}.labels.npz"
             try:
-                with np.load(self.folder / f"{name}.labels.npz", allow_pickle=False) as stored:
-                    labels = {key: stored[key] for key in stored.files}
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise _damaged(self.folder, f"{name}.labels.npz", f"not a readable .npz file ({error})") from error
-            for key, array in labels.items():
-                if len(array) != len(images):
-                    raise _damaged(self.folder, f"{name}.labels.npz", f"{key} has {len(array)} rows, not {len(images)}")
+                labels = load_npz(self.folder / file, (1 << 20) + _LABEL_BYTES * len(images))
+            except InputError as error:
+                raise _damaged(self.folder, file, f"not the labels of {len(images):,} faces ({error})") from error
+            if fault := label_fault(labels, len(images)):
+                raise _damaged(self.folder, file, fault)
             self._splits[name] = PackedSplit(images, labels)
         return self._splits[name]
 
@@ -141,6 +145,7 @@ def _damaged(folder: Path, file: str, what: str) -> InputError:
 def open_pack(folder: str | Path, verify: bool = False) -> Pack:
     """Open a pack after checking that its files are there at their full size and of the stated shapes.
 
+    Labels are checked for their names, shapes, types and finite numbers when their split is asked for.
     verify: compare every file's checksum too (reads everything). Raises InputError, naming the file, what was expected,
     what was found and what to do.
     """
@@ -160,7 +165,7 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
         listed = {name: set(split["files"]) for name, split in manifest["splits"].items()}
         groups = [manifest["files"], *(split["files"] for split in manifest["splits"].values())]
         files = [(file, int(facts["bytes"]), facts["sha256"]) for group in groups for file, facts in group.items()]
-        str(manifest["source"]), int(manifest["image_size"])
+        check_facts(manifest, size)
     except OSError as error:
         raise InputError(
             f"{folder} is no pack of faces: cannot read {path.name} ({error.strerror}). Give a folder that "
@@ -210,23 +215,23 @@ def pack_folder(recipe: SyntheticRecipe, root: str | Path | None = None) -> Path
 
 @contextmanager
 def pack_lock(folder: Path) -> Iterator[None]:
-    """Held while a pack is made at `folder`. InputError where nothing can be written beside it."""
+    """Held while a pack or an export is made at `folder`. InputError where nothing can be written beside it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder.parent):
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write face packs to {folder.parent}: {error.strerror}. Choose a folder that can be written, or "
-            f"set {CACHE_VARIABLE} to one."
+            f"cannot write to {folder.parent}: {error.strerror}. Choose a folder that can be written; packs without a "
+            f"folder of their own go where {CACHE_VARIABLE} says."
         ) from error
     with FileLock(folder.parent / f"{folder.name}.lock"):
         try:
             yield
         except OSError as error:
             raise InputError(
-                f"writing {folder} failed: {error.strerror or error}. What was done lies in {folder.name}.partial and "
-                f"is continued by the next run; delete that folder to free its space."
+                f"writing {folder} failed: {error.strerror or error}. What was done lies beside it, in a folder "
+                f"whose name goes on with .partial, and is continued by the next run; delete that to free its space."
             ) from error
 
 
@@ -236,20 +241,21 @@ def ensure_pack(
     progress: Progress | None = None,
     workers: int | None = None,
     folder: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Pack:
     """The pack of a recipe, rendered now if it is not there yet.
 
     root: default `default_root()`; folder: the pack's own place, in the root's stead; progress(done, total): called in
     the calling thread as images are rendered, not at all when the pack exists; workers: threads, default all CPUs of
-    this process. Any number of processes may call this together, and a call after one that was interrupted goes on from
-    where it was. Raises InputError when the folder cannot be written, the disk is too small, or what is there is
-    damaged or another pack.
+    this process; say: takes a line when the files are summed up. Any number of processes may call this together, and a
+    call after one that was interrupted goes on from where it was. Raises InputError when the folder cannot be written,
+    the disk is too small, or what is there is damaged or another pack.
     """
     place = pack_folder(recipe, root) if folder is None else Path(folder)
     if not place.exists():
         with pack_lock(place):
             if not place.exists():
-                write_pack(place, _plan(recipe), progress, workers or available_cpus())
+                write_pack(place, _plan(recipe), progress, workers or available_cpus(), False, say)
     pack = open_pack(place)
     if pack.source != SYNTHETIC or pack.recipe != recipe:
         raise InputError(f"{place} holds another pack, {pack}; choose another folder or delete it")

@@ -17,7 +17,7 @@ from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_c
 from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.coefficient_mirror import mirror_of
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
-from mtlsearch.faces.metrics import YAW_BINS, box_size, within_pose_limit
+from mtlsearch.faces.metrics import YAW_BINS, box_size, within_pose_limit, yaw_bin
 from mtlsearch.faces.morphable_model import LandmarkBasis
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.faces.systems import SYSTEMS, FaceStatistics, Prediction, Targets
@@ -80,7 +80,7 @@ class FaceProblem:
             why = "an angle unknown" if limit is None else f"an angle unknown or beyond ±{limit:g}°"
             published = pack.manifest.get("published")
             of = f" of {published:,}" if split == "test" and published not in (None, count) else ""
-            note = f", {left:,} of them left out of the pose error for {why}" if left and split != "train" else ""
+            note = f", {left:,} of them left out of mae and mae_geodesic for {why}" if left and split != "train" else ""
             parts.append(f"{split} {pack.source} {count:,}{of}{note} [pack {pack.digest}]")
         return f"packed faces ({'; '.join(parts)}; {self.image_size} px)"
 
@@ -151,12 +151,14 @@ class FaceProblem:
                 f"landmarks in 3D, all angles and the morphable model's parameters; it lacks "
                 f"{', '.join(missing) or 'landmarks in 3D or some angles'}. 3ddfa and 300w_lp_3d have them all"
             )
+        if train.counts["train"] < 2:
+            raise InputError(f"data.train: {train.folder} has one training sample; learning takes two or more")
         for split in ("val", "test"):
-            yaw = np.abs(self._packs[split].split(split).labels["angles"][:, 1])
-            counts = np.histogram(yaw, [0, *YAW_BINS, np.inf])[0]
-            if not counts.all():
+            bins = yaw_bin(self._packs[split].split(split).labels["angles"][:, 1])
+            counts = [int((bins == index).sum()) for index in range(len(YAW_BINS) + 1)]
+            if not all(counts):
                 raise InputError(
-                    f"data: the {split} split has {counts.tolist()} faces in the yaw bins 0-30, 30-60 and above 60 "
+                    f"data: the {split} split has {counts} faces in the yaw bins 0-30, 30-60 and above 60 "
                     f"degrees, and the published NME is the mean over all three; give it more images"
                 )
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from mtlsearch.errors import InputError
+from mtlsearch.faces.coefficient_mirror import CoefficientMirror, fit_mirror
 from mtlsearch.faces.geometry import FLIP_68
 from mtlsearch.faces.head_mesh import Floats, Ints
 from mtlsearch.faces.morphable_model import LandmarkBasis
@@ -111,25 +112,16 @@ class PublishedModel:
             self._cut(shape, self.shape_modes, "shape"),
             self._cut(expression, self.expression_modes, "expression"),
         )
-        target = self.vertices(alpha, beta)[self.mirror] * [-1, 1, 1]
-        solution = self._mirror_solver @ (target - self.mean).ravel()
-        fitted = self._mirror_columns @ solution
-        residual = _rms((target - self.mean).ravel() - fitted)
-        own = _rms((self.shape_modes @ alpha + self.expression_modes @ beta).ravel())
-        middle = self.shape_modes.shape[2]
-        return MirrorFit(solution[:middle], solution[middle:-3], residual, residual / own if own else 0.0)
+        solution = self._coefficient_mirror.matrix @ np.concatenate([alpha, beta]) + self._coefficient_mirror.offset
+        fitted = solution[: len(alpha)], solution[len(alpha) :]
+        left = self.vertices(alpha, beta)[self.mirror] * [-1, 1, 1] - self.vertices(*fitted)
+        residual = _rms(left - left.mean(0))  # a shift belongs to the pose
+        own = _rms(self.vertices(alpha, beta) - self.mean)
+        return MirrorFit(*fitted, residual, residual / own if own else 0.0)
 
     @cached_property
-    def _mirror_columns(self) -> Floats:
-        shifts = np.broadcast_to(np.eye(3), (len(self.mean), 3, 3))
-        modes = np.concatenate([self.shape_modes, self.expression_modes, shifts], -1)
-        return modes.reshape(3 * len(self.mean), -1)
-
-    @cached_property
-    def _mirror_solver(self) -> Floats:
-        # Columns at one length: the modes of shape and expression differ by orders of magnitude in their units.
-        length = np.linalg.norm(self._mirror_columns, axis=0) + 1e-300
-        return np.asarray(np.linalg.pinv(self._mirror_columns / length) / length[:, None])
+    def _coefficient_mirror(self) -> CoefficientMirror:
+        return fit_mirror(self.mean, self.shape_modes, self.expression_modes, self.mirror, shifted=True)
 
     def _cut(self, given: npt.ArrayLike, modes: Floats, name: str) -> Floats:
         vector = np.asarray(given, np.float64).ravel()
@@ -139,8 +131,8 @@ class PublishedModel:
 
 
 def _rms(distances: Floats) -> float:
-    """Root mean square over vertices of flat (3·V,) differences."""
-    return float(np.sqrt((distances.reshape(-1, 3) ** 2).sum(1).mean()))
+    """Root mean square over vertices of (V, 3) differences."""
+    return float(np.sqrt((distances**2).sum(1).mean()))
 
 
 def _points(path: Path, name: str, values: Any) -> Floats:
@@ -169,10 +161,31 @@ def _keypoints(path: Path, values: Any, count: int, first: int = 0) -> Ints:
     return index.astype(np.int32)
 
 
-def _whitening(path: Path, mean: Any, std: Any, parameters: int) -> tuple[Floats, Floats]:
-    mean, std = (np.asarray(v, np.float64).ravel() for v in (mean, std))
-    if mean.size != parameters or std.size != parameters or not (std > 0).all():
-        raise InputError(f"{path}: expected {parameters} means and positive deviations, got {mean.size} and {std.size}")
+def load_whitening(path: str | Path, parameters: int) -> tuple[Floats, Floats] | None:
+    """Means and deviations (parameters,) of 3DDFA's whitening, or None where there are none.
+
+    path: a pickle of param_mean and param_std, or the folder that holds param_whitening.pkl, or these two as .npy or
+    .txt. Raises InputError, naming the file, for anything misshapen or unsafe.
+    """
+    path = Path(path)
+    pickled = path / "param_whitening.pkl" if path.is_dir() else path
+    if pickled.exists() or not path.is_dir():
+        stored = load_pickle(pickled, _TEXT_LIMIT)
+        if not isinstance(stored, dict):
+            raise InputError(f"{pickled} must be a dictionary with param_mean and param_std")
+        mean, std = (stored.get(f"param_{name}", stored.get(name)) for name in ("mean", "std"))
+    else:
+        mean, std = (_load_array(path, name) for name in ("param_mean", "param_std"))
+        if mean is None or std is None:
+            return None
+    try:
+        mean, std = (np.asarray(values, np.float64).ravel() for values in (mean, std))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: the whitening must be numbers ({error})") from error
+    if mean.size != parameters or std.size != parameters or not (std > 0).all() or not np.isfinite([mean, std]).all():
+        raise InputError(
+            f"{path}: the whitening must be {parameters} means and positive deviations, got {mean.size} and {std.size}"
+        )
     return mean, std
 
 
@@ -213,13 +226,8 @@ def load_3ddfa(folder: str | Path, whitening: str | Path | None = None) -> Publi
     if triangles is not None:
         corners = np.asarray(triangles, np.int32)
         corners = corners if corners.shape[1] == 3 else corners.T
-    given = Path(whitening) if whitening is not None else folder / "param_whitening.pkl"
-    means: tuple[Floats | None, Floats | None] = (None, None)
-    if whitening is not None or given.is_file():
-        stored = load_pickle(given)
-        stored = stored if isinstance(stored, dict) else {}
-        mean, std = (stored.get(f"param_{name}", stored.get(name)) for name in ("mean", "std"))
-        means = _whitening(given, mean, std, POSE_PARAMETERS + shape_modes.shape[2] + expression_modes.shape[2])
+    count = POSE_PARAMETERS + shape_modes.shape[2] + expression_modes.shape[2]
+    means = load_whitening(folder if whitening is None else whitening, count) or (None, None)
     return PublishedModel(points, shape_modes, expression_modes, at, corners, *means)
 
 
@@ -264,15 +272,7 @@ def load_landmark_model(folder: str | Path) -> PublishedModel:
     Each is a .txt or .npy of the folder; the last two may be missing.
     """
     folder = Path(folder)
-
-    def read(name: str) -> Any:
-        for ending in (".npy", ".txt"):
-            path = folder / (name + ending)
-            if path.is_file():
-                return load_npy(path, _TEXT_LIMIT) if ending == ".npy" else _load_text(path)
-        return None
-
-    arrays = {name: read(name) for name in ("u_base", "w_shp_base", "w_exp_base", "param_mean", "param_std")}
+    arrays = {name: _load_array(folder, name) for name in ("u_base", "w_shp_base", "w_exp_base")}
     absent = [name for name in ("u_base", "w_shp_base", "w_exp_base") if arrays[name] is None]
     if absent:
         raise InputError(f"{folder} has no {', '.join(absent)} (.npy or .txt)")
@@ -281,11 +281,17 @@ def load_landmark_model(folder: str | Path) -> PublishedModel:
         raise InputError(f"{folder}: u_base must hold 68 points (204 numbers), got {3 * len(points)}")
     shape = _modes(folder, "w_shp_base", arrays["w_shp_base"], 68)
     expression = _modes(folder, "w_exp_base", arrays["w_exp_base"], 68)
-    means: tuple[Floats | None, Floats | None] = (None, None)
-    if arrays["param_mean"] is not None and arrays["param_std"] is not None:
-        count = POSE_PARAMETERS + shape.shape[2] + expression.shape[2]
-        means = _whitening(folder, arrays["param_mean"], arrays["param_std"], count)
+    means = load_whitening(folder, POSE_PARAMETERS + shape.shape[2] + expression.shape[2]) or (None, None)
     return PublishedModel(points, shape, expression, np.arange(68, dtype=np.int32), None, *means)
+
+
+def _load_array(folder: Path, name: str) -> Any:
+    """A .npy or .txt file of the folder, or None."""
+    for ending in (".npy", ".txt"):
+        path = folder / (name + ending)
+        if path.is_file():
+            return load_npy(path, _TEXT_LIMIT) if ending == ".npy" else _load_text(path)
+    return None
 
 
 def _load_text(path: Path) -> Floats:

@@ -10,6 +10,7 @@ import io
 import pickle
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,29 +115,40 @@ def load_pickle(path: str | Path, max_bytes: int = MAX_BYTES, encoding: str = "l
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(f"{path} is not a readable pickle ({type(error).__name__}: {error})") from error
-    _refuse_objects(path, loaded, 0)
+    _refuse_objects(path, loaded, 0, set())
     return loaded
 
 
-def _refuse_objects(path: Path, value: Any, depth: int) -> None:
+def _refuse_objects(path: Path, value: Any, depth: int, seen: set[int]) -> None:
+    """seen: ids of the containers that were looked into; a pickle of some lines can share them in 2³² ways."""
     if depth > 32:
         raise InputError(f"{path}: containers nested deeper than 32")
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
         raise InputError(f"{path}: holds an array of Python objects; only arrays of numbers are read")
     if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple | set | frozenset):
+        items: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        items = value
+    else:
         return
-    for item in value:
-        _refuse_objects(path, item, depth + 1)
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    for item in items:
+        _refuse_objects(path, item, depth + 1, seen)
 
 
 def load_npy(path: str | Path, max_bytes: int = MAX_BYTES) -> npt.NDArray[Any]:
     """A .npy file without pickles, at most max_bytes once in memory."""
     path = check_size(path, max_bytes)
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
+        with path.open("rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":  # NumPy would take an archive or a pickle for what they are
+                raise ValueError("it does not begin as one")
+        loaded = np.load(path, allow_pickle=False)
+        assert isinstance(loaded, np.ndarray)
+        return loaded
+    except Exception as error:  # a damaged header can raise anything
         raise InputError(f"{path} is not a readable .npy file of numbers ({error})") from error
 
 
@@ -149,25 +161,28 @@ def load_npz(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, npt.NDAr
         if unpacked > max_bytes:
             raise InputError(f"{path} unpacks to {unpacked:,} bytes; at most {max_bytes:,} are read")
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+            arrays = {name: stored[name] for name in stored.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member is no .npy file")
+        return arrays
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{path} is not a readable .npz file of numbers ({error})") from error
 
 
 def load_mat(path: str | Path, max_bytes: int = MAX_BYTES, variables: list[str] | None = None) -> dict[str, Any]:
     """The numeric arrays of a MATLAB file of versions 5 to 7.2, at most max_bytes in all once inflated.
 
-    variables: read these only; without it every variable must be an array of numbers or of characters, since a cell or
-    a structure of a few bytes can claim any number of empty ones. Raises InputError, for MATLAB 7.3 files too (they are
-    HDF5), and where a variable that was asked for is not there.
+    variables: read these only. Every variable must be an array of numbers or of characters, since a cell or a structure
+    of a few bytes can claim any number of empty ones. Raises InputError, for MATLAB 7.3 files too (they are HDF5), and
+    where a variable that was asked for is not there.
     """
     path = check_size(path, max_bytes)
     content = path.read_bytes()
     if content[:4].count(0):
         raise InputError(f"{path} is no MATLAB file of version 5 or later; save it with `save -v7`")
-    _check_elements(path, content, max_bytes, variables)
+    _check_elements(path, content, max_bytes)
     try:
         loaded = scipy.io.loadmat(io.BytesIO(content), variable_names=variables)
     except NotImplementedError as error:
@@ -186,9 +201,9 @@ _CHARACTERS, _NUMBERS = 4, range(6, 16)  # classes of arrays
 _HEAD = 4096  # of an element, where its class, its shape and its name stand
 
 
-def _check_elements(path: Path, content: bytes, max_bytes: int, variables: list[str] | None) -> None:
+def _check_elements(path: Path, content: bytes, max_bytes: int) -> None:
     """Refuse what would take more memory than it may: elements are inflated piece by piece, only heads are kept."""
-    order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
+    order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"  # as SciPy
     at, left = _MAT_HEADER, max_bytes
     while at + 8 <= len(content):
         kind = int.from_bytes(content[at : at + 4], order)
@@ -208,26 +223,25 @@ def _check_elements(path: Path, content: bytes, max_bytes: int, variables: list[
                     raise InputError(f"{path} inflates to more than {max_bytes:,} bytes, the most that is read")
                 data = inflate.unconsumed_tail
         if int.from_bytes(head[:4], order) == _MATRIX:
-            _check_array(path, head[8:], order, max_bytes, variables)
+            _check_array(path, head[8:], order, max_bytes)
         at += 8 + size
 
 
-def _check_array(
-    path: Path, head: bytes, order: Literal["little", "big"], max_bytes: int, variables: list[str] | None
-) -> None:
-    """The class and the claimed shape of a variable that will be read. head: its flags, shape and name."""
+def _check_array(path: Path, head: bytes, order: Literal["little", "big"], max_bytes: int) -> None:
+    """The class and the claimed shape of a variable, whatever its name. head: its flags, shape and name."""
 
-    def number(start: int, length: int = 4) -> int:
-        return int.from_bytes(head[start : start + length], order)
+    def number(start: int) -> int:
+        return int.from_bytes(head[start : start + 4], order)
 
     kind, shape_bytes = number(8) & 0xFF, number(20)
-    shape = [number(24 + i) for i in range(0, min(shape_bytes, 128), 4)]
+    # whole tags, as every writer makes them: another reading of these than SciPy's would check another variable
+    if (number(0), number(4), number(16)) != (6, 8, 5) or not 8 <= shape_bytes <= 128:
+        raise InputError(f"{path} is damaged: a variable without a class or a shape")
+    shape = [number(24 + i) for i in range(0, shape_bytes, 4)]
     at = 24 + -(-shape_bytes // 8) * 8
     short = number(at) >> 16  # a name of up to four letters stands in its tag
-    name = head[at + 4 : at + 4 + short] if short else head[at + 8 : at + 8 + number(at + 4)]
-    if variables is not None and name.decode("latin1") not in variables:
-        return
+    name = (head[at + 4 : at + 4 + short] if short else head[at + 8 : at + 8 + number(at + 4)]).decode("latin1")
     if kind not in _NUMBERS and kind != _CHARACTERS:
-        raise InputError(f"{path}: variable {name.decode('latin1')} is no array of numbers, which alone are read")
-    if shape_bytes > 128 or np.prod(shape, dtype=float) > max_bytes:  # a number takes a byte at least
-        raise InputError(f"{path}: variable {name.decode('latin1')} claims the shape {tuple(shape)}")
+        raise InputError(f"{path}: variable {name!r} is no array of numbers, which alone are read")
+    if np.prod(shape, dtype=float) > max_bytes:  # a number takes a byte at least
+        raise InputError(f"{path}: variable {name!r} claims the shape {tuple(shape)}")

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.errors import InputError, unknown_name
-from mtlsearch.faces.geometry import box_of_landmarks, pose_matrix, project
+from mtlsearch.faces.geometry import box_of_landmarks, pose_matrix, project, stored_side
 from mtlsearch.faces.head_mesh import Floats
 from mtlsearch.faces.head_picture import paint
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, SHUT, morphable_model
@@ -95,9 +95,8 @@ class SyntheticRecipe:
 
     @property
     def stored_size(self) -> int:
-        """Side of the stored image; of the same parity as image_size, so that the crop lies in the exact centre."""
-        stored = math.ceil(self.image_size * self.margin - 1e-9)
-        return stored + (stored - self.image_size) % 2
+        """Side of the stored image."""
+        return stored_side(self.image_size, self.margin)
 
     def count(self, split: str) -> int:
         """Images in a split."""

@@ -12,6 +12,7 @@ import cv2
 import pytest
 
 from mtlsearch.data import VERBS
+from mtlsearch.faces import exporting, pack_writer
 from mtlsearch.faces.packs import open_pack
 from tests.commands.test_commands import ROOT, call, command
 
@@ -87,6 +88,23 @@ def test_mistakes_are_one_line_and_leave_nothing(
         assert words in error
     assert error.startswith("error: ") and len(error.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interruption_says_that_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def run(*arguments: str, status: int = 130) -> str:
+        return data(*arguments, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys, status=status)
+
+    monkeypatch.setattr(pack_writer, "_appear", interrupt)
+    assert "the same command goes on" in run("render", "faces", *RENDER)
+    monkeypatch.undo()
+    assert "{'train': 40" in run("render", "faces", *RENDER, status=0)
+    monkeypatch.setattr(exporting, "_write_face", interrupt)
+    assert "the same command goes on" in run("export", "faces", "out")
 
 
 def test_a_killed_render_goes_on(tmp_path: Path) -> None:

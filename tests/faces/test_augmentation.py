@@ -283,6 +283,16 @@ def test_the_generator_decides(batch) -> None:  # type: ignore[no-untyped-def]
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
+def test_no_images_are_a_batch_too(batch) -> None:  # type: ignore[no-untyped-def]
+    images, labels = batch
+    none = {name: values[:0] for name, values in labels.items()}
+    out, moved = augment(images[:0], none, STRONG, 64, generator=seeded(1))
+    assert out.shape == (0, 3, 64, 64) and {name: len(values) for name, values in moved.items()} == dict.fromkeys(
+        none, 0
+    )
+    assert transform_reference(images[:0], draw(STRONG, 0, images.shape[1], 64, 64), 64).shape == (0, 3, 64, 64)
+
+
 def test_labels_may_be_a_subset_and_unknown_ones_are_refused(batch) -> None:  # type: ignore[no-untyped-def]
     images, labels = batch
     _, moved = augment(images, {"angles": labels["angles"]}, STRONG, 64, generator=seeded(1))

@@ -136,6 +136,27 @@ def test_which_poses_count() -> None:
     turned = np.array([[0.0, 99.0, 0], [0, 99.1, 0], [0, 0, -100], [np.nan, 0, 0]])
     assert metrics.within_pose_limit(turned, 99.0).tolist() == [True, False, False, False]
     assert metrics.within_pose_limit(turned, None).tolist() == [True, True, True, False]
+    each = metrics.angles_that_count(turned, 99.0)
+    assert each.tolist() == [[True] * 3, [False] * 3, [False] * 3, [False, True, True]]
+    assert metrics.angles_that_count(turned, None)[:3].all()
+
+
+def test_the_edges_of_the_bins() -> None:
+    yaw = np.array([0, -30, 30.001, 60, -60.001, 119, np.nan])
+    assert metrics.yaw_bin(yaw).tolist() == [0, 0, 1, 1, 2, 2, -1]
+    assert metrics.yaw_bin(torch.from_numpy(yaw).float()).tolist() == [0, 0, 1, 1, 2, 2, -1]
+    # unknown yaw belongs to no bin, but to the whole set
+    figures = metrics.nme_by_yaw(np.arange(7.0), yaw)
+    assert (figures.nme_0_30, figures.nme_30_60, figures.nme_60_90, figures.whole_set) == (0.5, 2.5, 4.5, 3.0)
+    assert 6 not in metrics.balanced_subset(yaw)
+
+
+def test_whole_numbers_are_numbers() -> None:
+    points = np.arange(2 * 68 * 3).reshape(2, 68, 3) ** 2 % 97
+    assert metrics.nme(points, points + 1) == pytest.approx(metrics.nme(points * 1.0, points + 1.0))
+    assert metrics.to_21_points(points).dtype == np.float64
+    assert metrics.pose_error(np.array([[350, 0, 1]]), np.array([[0, 0, 0]])).tolist() == [[10.0, 0.0, 1.0]]
+    assert metrics.nme_by_yaw(np.array([1, 2, 4]), np.array([0, 45, 80])).mean_of_bins == pytest.approx(7 / 3)
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, GroundTruth]
@@ -215,6 +236,38 @@ def test_poses_beyond_the_limit_count_for_landmarks_only() -> None:
     everything = FaceScores()
     everything.update(landmarks, angles, truth)
     assert scores.compute()["nme_whole"] == pytest.approx(everything.compute()["nme_whole"])
+
+
+def test_predictions_that_are_no_numbers_count() -> None:
+    """A network that gives NaN for its hard faces must not get a better mean."""
+    landmarks, angles, truth = batches(60)
+    for column in range(3):
+        spoilt = angles.clone()
+        spoilt[7, column] = math.nan
+        scores = FaceScores(99.0)
+        scores.update(landmarks, spoilt, truth)
+        found = scores.compute()
+        bad = {"mae", "mae_geodesic", ("mae_pitch", "mae_yaw", "mae_roll")[column]}
+        assert {name for name in found if name.startswith("mae") and math.isnan(found[name])} == bad
+        assert scores.pose_count == 60
+    spoilt = landmarks.clone()
+    spoilt[7, 30] = math.nan
+    scores = FaceScores()
+    scores.update(spoilt, angles, truth)
+    assert all(math.isnan(scores.compute()[name]) for name in ("nme", "nme_whole", "nme_3d", "nme_auc"))
+
+
+def test_every_known_angle_has_its_figure() -> None:
+    landmarks, angles, truth = batches(60)
+    known = truth.angles.clone()
+    known[:, [0, 2]] = math.nan
+    scores, everything = FaceScores(), FaceScores()
+    scores.update(landmarks, angles, GroundTruth(truth.landmarks, known))
+    everything.update(landmarks, angles, truth)
+    found = scores.compute()
+    assert found["mae_yaw"] == pytest.approx(everything.compute()["mae_yaw"])
+    assert all(math.isnan(found[name]) for name in ("mae", "mae_pitch", "mae_roll", "mae_geodesic"))
+    assert scores.pose_count == 0 and everything.pose_count == 60
 
 
 def test_nothing_is_not_a_number() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +106,8 @@ def test_21_points_are_compared_where_they_are_visible(base: Path) -> None:
     oracle.points, oracle.angles = (spoilt + 0.5) * unit - 0.5, torch.from_numpy(truth.labels["angles"].copy())
     scores = made.evaluate(oracle, "test")
     assert scores["nme_whole"] < 1e-2
-    assert np.isnan(scores["mae"]) and np.isnan(scores["nme_3d"])
-    assert "90 of them left out of the pose error for an angle unknown" in made.describe_data()
+    assert np.isnan(scores["mae"]) and np.isnan(scores["nme_3d"]) and scores["mae_yaw"] < 1e-3
+    assert "90 of them left out of mae and mae_geodesic for an angle unknown" in made.describe_data()
     oracle = Oracle(made, "test", 0.0)
     oracle.points = (points + torch.tensor([3.0, 4.0, 0]) + 0.5) * unit - 0.5
     box = np.concatenate([truth.labels["landmarks"][..., :2].min(1), truth.labels["landmarks"][..., :2].max(1)], 1)
@@ -127,8 +129,9 @@ def test_poses_beyond_99_degrees_are_left_out_and_counted(base: Path, tmp_path: 
         scipy.io.savemat(root / f"{name}.mat", variables)
     pack_dataset(open_dataset("aflw2000", root), tmp_path / "pack", CropSettings(48), workers=1)
     made = problem(base, test=tmp_path / "pack")
-    assert "test aflw2000 90 of 2,000, 2 of them left out of the pose error for an angle unknown or beyond ±99°" in (
-        made.describe_data()
+    assert (
+        "test aflw2000 90 of 2,000, 2 of them left out of mae and mae_geodesic for an angle unknown or beyond ±99°"
+        in (made.describe_data())
     )
     oracle = Oracle(made, "test", 0.0)
     oracle.angles[[2, 9]] = 0
@@ -174,6 +177,39 @@ def test_folders_become_absolute(base: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_packs_that_do_not_serve_are_refused(base: Path, data: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         problem(base, **{key: base / name for key, name in data.items()})
+
+
+def test_one_training_sample_is_refused(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    ensure_pack(SyntheticRecipe(train=1, val=40, test=40, image_size=32), folder=folder, workers=1)
+    with pytest.raises(InputError, match="one training sample"):
+        problem(base, train=folder, test=folder)
+
+
+def test_a_yaw_on_the_edge_is_in_the_lower_bin(base: Path, tmp_path: Path) -> None:
+    """[0, 30], (30, 60], above: a split whose middle bin is all at 60 has one, and whose last is at 60 has none."""
+    made = problem(base)
+    angles = made._packs["test"].split("test").labels["angles"]
+    angles[:, 1] = [[0.0, 60.0, 90.0][i % 3] for i in range(len(angles))]
+    made._check()
+    angles[:, 1] = [[30.0, 45.0, 60.0][i % 3] for i in range(len(angles))]
+    with pytest.raises(InputError, match=r"\[30, 60, 0\] faces"):
+        made._check()
+
+
+@pytest.mark.parametrize(
+    "change", [{"mean": None}, {"shape": np.zeros((68, 3, 9))}, {"mean": np.full((68, 3), np.nan)}]
+)
+def test_a_damaged_basis_is_refused(base: Path, tmp_path: Path, change: dict[str, np.ndarray | None]) -> None:
+    folder = Path(shutil.copytree(base / "train", tmp_path / "pack"))
+    with np.load(folder / "basis.npz") as stored:
+        arrays = {**stored, **change}
+    np.savez(folder / "basis.npz", **{name: array for name, array in arrays.items() if array is not None})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["basis.npz"]["bytes"] = (folder / "basis.npz").stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"basis\.npz: .* must be finite numbers of shape"):
+        _ = open_pack(folder).basis
 
 
 def test_configs_that_do_not_say_enough_are_refused() -> None:

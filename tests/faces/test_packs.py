@@ -127,7 +127,7 @@ def test_an_interrupted_pack_goes_on(made: Pack, tmp_path: Path, monkeypatch: py
     assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == [pack.folder.name]
 
 
-@pytest.mark.parametrize("harm", ["image", "label", "journal", "plan"])
+@pytest.mark.parametrize("harm", ["image", "label", "journal", "empty", "zeroed", "no plan"])
 def test_what_an_interruption_left_is_checked(
     made: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
@@ -141,10 +141,41 @@ def test_what_an_interruption_left_is_checked(
     elif harm == "label":
         np.lib.format.open_memmap(partial / "train.label.angles.npy", mode="r+")[3] += 1
     elif harm == "journal":
-        (partial / "train.journal").write_text("0 1\n32\nwords")
+        (partial / "train.journal").write_bytes(b"0 1\n32\nwords\na b\n64 \xff\n999968 0\n1 0\n-32 0\n")
+    elif harm in ("empty", "zeroed"):
+        for path in partial.glob("*.npy"):
+            path.write_bytes(bytes(path.stat().st_size if harm == "zeroed" else 0))
     else:
         (partial / "plan.json").write_text("{")
+        with pytest.raises(InputError, match=r"\.partial is in the way.*delete it"):
+            ensure_pack(RECIPE, tmp_path, workers=2)
+        shutil.rmtree(partial)
     assert ensure_pack(RECIPE, tmp_path, workers=2).manifest == made.manifest
+
+
+@pytest.mark.parametrize("stage", ["file_facts", "_appear"])
+def test_an_interruption_while_finishing_loses_nothing(
+    made: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    calls = []
+    finishing = getattr(pack_writer, stage)
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == (4 if stage == "file_facts" else 1):
+            raise KeyboardInterrupt
+        return finishing(*arguments)
+
+    monkeypatch.setattr(pack_writer, stage, interrupted)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        ensure_pack(RECIPE, tmp_path, workers=1, say=said.append)
+    assert len(said) == 1 and said[0].startswith("checking")
+    monkeypatch.undo()
+    monkeypatch.setattr(packs, "render_sample", None)
+    pack = ensure_pack(RECIPE, tmp_path, workers=1)
+    assert pack.manifest == made.manifest
+    assert sorted(p.name for p in pack.folder.iterdir()) == sorted(p.name for p in made.folder.iterdir())
 
 
 @pytest.mark.parametrize("file", ["train.images.npy", "val.labels.npz"])
@@ -184,6 +215,51 @@ def test_a_broken_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_text(text)
     with pytest.raises(InputError, match=r"manifest\.json"):
         open_pack(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 41},
+        {"image_size": "32"},
+        {"source": None},
+        {"skipped": 3},
+        {"recipe": None},
+        {"source": "aflw2000"},
+        {"source": "x", "ground_truth": "", "published": None, "pose_limit": "far"},
+    ],
+)
+def test_a_manifest_that_does_not_add_up_is_refused(copy: Path, change: dict[str, object]) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(InputError, match=r"manifest\.json: not a readable manifest"):
+        open_pack(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("angles", None, "no angles"),
+        ("gaze", np.zeros((5, 2)), "'gaze' is no label"),
+        ("angles", np.full((5, 3), np.inf, np.float32), "angles holds numbers that are not finite"),
+        ("pose", np.full((5, 12), np.nan, np.float32), "pose holds"),
+        ("pose", np.zeros((5, 12)), "pose has shape .* type float64"),
+        ("landmarks", np.zeros((5, 67, 3), np.float32), "landmarks has shape"),
+        ("visible", np.zeros((5, 21), bool), "visible has shape"),
+        ("shape", np.zeros((4, 40), np.float32), "shape has shape"),
+        ("expression", np.zeros((5, 4_000_000), np.float32), "unpacks to 80"),
+    ],
+)
+def test_labels_that_are_none_are_refused(copy: Path, name: str, array: np.ndarray | None, words: str) -> None:
+    file = copy / "val.labels.npz"
+    with np.load(file) as stored:
+        labels = {**stored, name: array}
+    np.savez_compressed(file, **{key: value for key, value in labels.items() if value is not None})
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["splits"]["val"]["files"][file.name]["bytes"] = file.stat().st_size
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=rf"val\.labels\.npz: .*{words}"):
+        open_pack(copy).split("val")
 
 
 def test_another_format_version_is_refused(copy: Path) -> None:

@@ -13,7 +13,7 @@ import scipy.io
 from mtlsearch.errors import InputError
 from mtlsearch.faces.geometry import FLIP_68, pose_matrix, project
 from mtlsearch.faces.morphable_model import morphable_model
-from mtlsearch.faces.published_models import PublishedModel, load_3ddfa, load_bfm, load_landmark_model
+from mtlsearch.faces.published_models import PublishedModel, load_3ddfa, load_bfm, load_landmark_model, load_whitening
 from mtlsearch.faces.safe_files import load_mat
 
 real = pytest.mark.skipif("MTLSEARCH_DATA" not in os.environ, reason="needs the real samples")
@@ -103,6 +103,25 @@ def test_flip_of_a_basis_that_is_closed_under_mirroring_is_exact() -> None:
     mirrored = ours.landmarks(shape * ours.shape_parity, expression * ours.expression_parity)
     fitted = model.landmarks(fit.shape, fit.expression)
     np.testing.assert_allclose(fitted - fitted.mean(0), mirrored - mirrored.mean(0), atol=1e-8)
+
+
+def test_whitening_is_read_alike_wherever_it_is(tmp_path: Path) -> None:
+    mean, std = np.arange(62.0), np.arange(62.0) + 1
+    assert load_whitening(tmp_path, 62) is None
+    np.savetxt(tmp_path / "param_mean.txt", mean)
+    assert load_whitening(tmp_path, 62) is None
+    np.save(tmp_path / "param_std.npy", std)
+    pickled = tmp_path / "elsewhere.pkl"
+    pickled.write_bytes(pickle.dumps({"mean": mean, "std": std}))
+    for path in (tmp_path, pickled):
+        found = load_whitening(path, 62)
+        assert found is not None
+        np.testing.assert_array_equal(found, [mean, std])
+        with pytest.raises(InputError, match="must be 50 means"):
+            load_whitening(path, 50)
+    pickled.write_bytes(pickle.dumps({"mean": mean}))
+    with pytest.raises(InputError, match=r"elsewhere\.pkl"):
+        load_whitening(pickled, 62)
 
 
 def test_the_residual_is_the_distance_that_is_left() -> None:

@@ -37,7 +37,8 @@ _POINTS = "SELECT face_id, feature_id, x, y FROM FeatureCoords WHERE feature_id 
 
 
 class AFLW(FaceDataset):
-    """AFLW's database. A face's name is its face_id; faces without a rectangle, a pose or a point are left out."""
+    """AFLW's database. A face's name is its face_id; faces without a photograph, a rectangle, a pose or a point are
+    left out and counted."""
 
     name = "aflw"
     ground_truth = "21 points of the database, visible ones only; NME over √(w·h) of the face rectangle (Zhang 2018)"
@@ -46,11 +47,20 @@ class AFLW(FaceDataset):
     def _list(self) -> list[str]:
         self._folder = self.root if (self.root / "aflw.sqlite").exists() else self.root / "data"
         path = self._folder / "aflw.sqlite"
-        rows = _query(path)
+        rows, faces = _query(path)
         self._points: dict[int, np.ndarray] = {}
+        self._bad: dict[int, str] = {}
         for face, feature, x, y in rows[_POINTS]:
-            self._points.setdefault(face, np.full((21, 2), np.nan))[feature - 1] = x, y
-        self._rows = sorted(row for row in rows[_FACES] if row[0] in self._points)
+            points = self._points.setdefault(face, np.full((21, 2), np.nan))
+            if isinstance(feature, int) and _are_numbers((x, y)):
+                points[feature - 1] = x, y
+            else:
+                self._bad[face] = f"a point of it is not two finite numbers: {x!r}, {y!r}"
+        self._rows = sorted((row for row in rows[_FACES] if row[0] in self._points), key=lambda row: row[0])
+        for face, file, *numbers in self._rows:
+            if not isinstance(file, str) or not _are_numbers(tuple(numbers)):
+                self._bad[face] = f"its row is not a path and seven finite numbers: {file!r}, {numbers}"
+        self.left_out = max(0, faces - len(self._rows))
         names = [str(row[0]) for row in self._rows]
         if len(set(names)) != len(names):
             raise InputError(f"{path} lists a face twice: the join of its tables is not one row a face")
@@ -59,8 +69,16 @@ class AFLW(FaceDataset):
     def group(self, index: int) -> str:
         return str(self._rows[index][1])
 
+    def files(self, index: int) -> list[Path]:
+        return [self._folder / "flickr" / str(self._rows[index][1])]
+
+    def shared_files(self) -> list[Path]:
+        return [self._folder / "aflw.sqlite"]
+
     def _read(self, index: int) -> FaceSample:
         face, file, roll, pitch, yaw, *rectangle = self._rows[index]
+        if face in self._bad:
+            raise InputError(f"face {face} of {self._folder / 'aflw.sqlite'}: {self._bad[face]}")
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             raise InputError(f"face {face} of {self._folder / 'aflw.sqlite'} names the photograph {file!r}, outside it")
         x, y, width, height = rectangle
@@ -81,8 +99,9 @@ class AFLW(FaceDataset):
         )
 
 
-def _query(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Both queries' rows, of a database that is opened read-only, trusted with nothing and checked for its tables."""
+def _query(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], int]:
+    """Both queries' rows and the number of faces, of a database that is opened read-only, trusted with nothing and
+    checked for its tables."""
     try:
         if path.stat().st_size > MAX_DATABASE_BYTES:
             raise InputError(f"{path} has more than {MAX_DATABASE_BYTES >> 20} MB, which AFLW's database has not")
@@ -93,6 +112,7 @@ def _query(path: Path) -> dict[str, list[tuple[Any, ...]]]:
                 # a view or a virtual table could compute for ever
                 if str(kinds.get(table.lower())).lower() != "tablecreate table":
                     raise InputError(f"{path} has no plain table {table}, as AFLW's database has")
+            (faces,) = database.execute("SELECT count(*) FROM Faces").fetchone()
             rows = {query: database.execute(query, (_MAX_ROWS,)).fetchall() for query in (_FACES, _POINTS)}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
@@ -100,13 +120,11 @@ def _query(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         raise InputError(f"{path} is not AFLW's database ({error})") from error
     if max(map(len, rows.values())) == _MAX_ROWS:
         raise InputError(f"{path} gives {_MAX_ROWS:,} rows or more; AFLW has 26,000 faces of up to 21 points")
-    for row in rows[_FACES]:
-        if not isinstance(row[0], int) or not isinstance(row[1], str) or not _are_numbers(row[2:]):
-            raise InputError(f"{path}: the row of face {row[0]!r} is not a path and seven finite numbers: {row[1:]}")
-    for row in rows[_POINTS]:
-        if not isinstance(row[0], int) or not _are_numbers(row[1:]):
-            raise InputError(f"{path}: a point of face {row[0]!r} is not two finite numbers: {row[2:]}")
-    return rows
+    for query in rows.values():
+        for face, *_ in query:
+            if not isinstance(face, int):
+                raise InputError(f"{path} has a face of number {face!r}")
+    return rows, faces
 
 
 def _are_numbers(values: tuple[Any, ...]) -> bool:

@@ -9,12 +9,15 @@ Solution", CVPR 2016), and the same photographs annotated anew (Bulat & Tzimirop
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, face_sample
 from mtlsearch.faces.datasets.fitted_mat import read_fit
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.safe_files import load_npy
+
+_REANNOTATED = "AFLW2000-3D-Reannotated.pts68.npy"
 
 
 class AFLW2000(FaceDataset):
@@ -52,9 +55,12 @@ class AFLW2000Reannotated(FaceDataset):
 
     _list = AFLW2000._list
 
+    def shared_files(self) -> list[Path]:
+        return [self.root / _REANNOTATED]
+
     @cached_property
     def _landmarks(self) -> Floats:
-        path = self.root / "AFLW2000-3D-Reannotated.pts68.npy"
+        path = self.root / _REANNOTATED
         array = load_npy(path, 1 << 28)
         if array.ndim != 3 or array.shape[1] not in (2, 3) or array.shape[2] != 68 or array.dtype.kind not in "fiu":
             raise InputError(f"{path} must hold (N, 2 or 3, 68) numbers, found {array.shape} {array.dtype}")

@@ -14,6 +14,7 @@ The box of the 68 points normalises the NME; 68 predicted points become 21 as in
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from mtlsearch.faces.geometry import box_of_landmarks, transform_points
 from mtlsearch.faces.safe_files import load_npy
 
 CROPS = "AFLW_GT_crop"
+_SHAPES: dict[str, tuple[int, ...]] = {"crop_roi_box": (4,), "crop_yaws": (), "pts21": (2, 21), "pts68": (-1, 68)}
 
 
 class AFLW3DDFA(FaceDataset):
@@ -41,10 +43,15 @@ class AFLW3DDFA(FaceDataset):
     def _list(self) -> list[str]:
         return read_list(self.root / f"{CROPS}.list")
 
+    def files(self, index: int) -> list[Path]:
+        return [self.root / CROPS / self.names[index]]
+
+    def shared_files(self) -> list[Path]:
+        return [self.root / f"{CROPS}.list", *(self.root / f"AFLW_GT_{name}.npy" for name in _SHAPES)]
+
     @cached_property
     def _arrays(self) -> dict[str, Floats]:
-        shapes = {"crop_roi_box": (4,), "crop_yaws": (), "pts21": (2, 21), "pts68": (-1, 68)}
-        return {name: self._load(name, shape) for name, shape in shapes.items()}
+        return {name: self._load(name, shape) for name, shape in _SHAPES.items()}
 
     def _load(self, name: str, shape: tuple[int, ...]) -> Floats:
         path = self.root / f"AFLW_GT_{name}.npy"

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from mtlsearch.faces.datasets.dataset import Floats
 
+_FINEST = 4096  # pixels, the side of what is sampled: 50 MB
+
 
 def crop_affine(crop: Floats, image_size: int, stored_size: int) -> Floats:
     """(2, 3): pixels of the photograph to pixels of the stored image, whose central image_size shows the square `crop`.
@@ -25,9 +27,10 @@ def warp(image: npt.NDArray[np.uint8], affine: Floats, size: int) -> npt.NDArray
     """The photograph under `affine`, (size, size, 3) uint8, black beyond its edges.
 
     Where it shrinks, it is sampled bilinearly at a whole multiple of the resolution and averaged: a bilinear sample
-    alone would skip pixels, and fine texture would turn into noise.
+    alone would skip pixels, and fine texture would turn into noise. Beyond _FINEST pixels it does skip some.
     """
-    factor = max(1, math.ceil(1 / float(np.hypot(affine[0, 0], affine[1, 0])) - 1e-6))
+    shrinks = 1 / float(np.hypot(affine[0, 0], affine[1, 0]))
+    factor = max(1, math.ceil(min(shrinks, _FINEST // size) - 1e-6))
     fine = affine * factor
     fine[:, 2] += (factor - 1) / 2
     out = cv2.warpAffine(image, fine, (size * factor, size * factor), flags=cv2.INTER_LINEAR)

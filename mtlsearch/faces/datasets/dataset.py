@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,14 @@ from mtlsearch.faces.morphable_model import LandmarkBasis
 Floats = npt.NDArray[np.float64]
 
 DATA_VARIABLE = "MTLSEARCH_DATA"
+
+_ENDINGS = (".jpg", ".png", ".mat", ".npy", ".pts")
+_SMALL = 1 << 20  # bytes
+
+# what no face has, and a damaged annotation may claim
+_REACH = 10  # times the longer side of the image, from its corner to a landmark
+_FULL_TURN = 360.0
+_PARAMETERS = 1e9  # the largest real ones are shape coefficients of some 1e6
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ class FaceDataset(ABC):
     pose_limit: ClassVar[float | None] = None
     """samples with any angle beyond it (degrees) do not count in the pose error, by this data set's protocol"""
 
+    left_out: int = 0
+    """faces that its lists name and that are no samples, since they lack what a sample needs"""
+
     def __init__(self, root: str | Path, basis: LandmarkBasis | None = None) -> None:
         self.root = find_root(root)
         if self.needs_basis and basis is None:
@@ -99,6 +111,31 @@ class FaceDataset(ABC):
         """The split that the authors put a sample into."""
         return self.default_split
 
+    def files(self, index: int) -> list[Path]:
+        """The files that one sample is read from, whether they exist or not: those of its name."""
+        return [self.root / f"{self.names[index]}{ending}" for ending in _ENDINGS]
+
+    def shared_files(self) -> list[Path]:
+        """The files that every sample is read from."""
+        return []
+
+    def stamps(self) -> npt.NDArray[np.uint32]:
+        """(N,): a checksum of what each sample is read from: the names and sizes of its files, and the shared files,
+        of which small ones count with all they hold."""
+        shared = 0
+        for path in self.shared_files():
+            size = _size(path)
+            shared = zlib.crc32(f"{path.name} {size}".encode(), shared)
+            if 0 < size <= _SMALL:
+                shared = zlib.crc32(path.read_bytes(), shared)
+        return np.array(
+            [
+                zlib.crc32(repr([(path.name, _size(path)) for path in self.files(i)]).encode(), shared)
+                for i in range(len(self))
+            ],
+            np.uint32,
+        )
+
     def _stems(self, *endings: str) -> list[str]:
         """Files with any of these endings below the root, without them: a sample that lacks one is not overlooked."""
         found = {path.relative_to(self.root).with_suffix("") for end in endings for path in self.root.rglob(f"*{end}")}
@@ -110,6 +147,13 @@ class FaceDataset(ABC):
 
     @abstractmethod
     def _read(self, index: int) -> FaceSample: ...
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # a name from a database may be none that a file can have
+        return -1
 
 
 def find_root(root: str | Path) -> Path:
@@ -135,7 +179,10 @@ def face_sample(
     visible: npt.NDArray[np.bool_] | None = None,
     **boxes: Any,
 ) -> FaceSample:
-    """A sample whose box and crop follow from its visible landmarks unless they are given."""
+    """A sample whose box and crop follow from its visible landmarks unless they are given.
+
+    Raises InputError for numbers that no face has: a crop far beyond the image would fill the memory when it is cut.
+    """
     if visible is None:
         visible = np.ones(len(landmarks), bool)
     seen = landmarks[visible]
@@ -144,4 +191,15 @@ def face_sample(
     facts = {"box": box_of_landmarks(seen), "crop": crop_from_landmarks(seen), **boxes}
     if not facts["crop"][2] - facts["crop"][0] > 1:
         raise InputError(f"{name}: its face is smaller than a pixel")
+    reach = _REACH * max(image.shape[:2])
+    for what, numbers in (("landmarks", seen), ("box", facts["box"]), ("crop", facts["crop"])):
+        if not np.abs(numbers).max() <= reach:
+            raise InputError(
+                f"{name}: the far end of its {what} lies {np.abs(numbers).max():.3g} pixels off, the image has "
+                f"{image.shape[1]}×{image.shape[0]}"
+            )
+    if (np.abs(pose) > _FULL_TURN).any():
+        raise InputError(f"{name}: its angles are {pose} degrees")
+    if parameters is not None and not np.abs(parameters).max() <= _PARAMETERS:
+        raise InputError(f"{name}: its parameters reach {np.abs(parameters).max():.3g}")
     return FaceSample(name, image, landmarks, visible, pose, parameters, **facts)

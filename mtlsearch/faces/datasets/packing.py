@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import numpy.typing as npt
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats
-from mtlsearch.faces.geometry import rotate_pose, transform_points
+from mtlsearch.faces.geometry import rotate_pose, stored_side, transform_points
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES
-from mtlsearch.faces.pack_writer import PackPlan, SplitPlan, write_pack
+from mtlsearch.faces.pack_writer import PackPlan, SplitPlan, digest_of, write_pack
 from mtlsearch.faces.packs import BASIS_FILE, Pack, open_pack, pack_lock
 from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
@@ -41,9 +42,8 @@ class CropSettings:
 
     @property
     def stored_size(self) -> int:
-        """Of the same parity as image_size, so that the crop lies in the exact centre."""
-        stored = math.ceil(self.image_size * self.margin - 1e-9)
-        return stored + (stored - self.image_size) % 2
+        """Side of the stored image."""
+        return stored_side(self.image_size, self.margin)
 
 
 @dataclass(frozen=True)
@@ -105,21 +105,24 @@ def pack_dataset(
     skip_bad: bool = False,
     progress: Progress | None = None,
     workers: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Pack:
     """Pack a data set at `folder`, or finish a packing that was interrupted.
 
     skip_bad: leave samples out that are damaged or missing, and name them in the manifest; without it they raise
-    InputError once everything else is read, and nothing that was read is lost. workers: threads, default all CPUs.
-    Raises InputError when a pack of other settings is at `folder`.
+    InputError once everything else is read, and nothing that was read is lost. workers: threads, default all CPUs;
+    say: takes a line when the files are summed up. Raises InputError when a pack of other settings, of another basis or
+    of other files is at `folder`.
     """
     folder = Path(folder)
     plan = _plan(dataset, crop or CropSettings(), splits or SplitSettings())
     if not folder.exists():
         with pack_lock(folder):
             if not folder.exists():
-                write_pack(folder, plan, progress, workers or available_cpus(), skip_bad)
+                write_pack(folder, plan, progress, workers or available_cpus(), skip_bad, say)
     pack = open_pack(folder)
-    changed = [name for name, value in plan.facts.items() if pack.manifest.get(name) != value]
+    expected = {**plan.facts, **plan.provenance}
+    changed = [name for name, value in expected.items() if pack.manifest.get(name) != value]
     if changed:
         raise InputError(
             f"{folder} holds another pack: {', '.join(changed)} differ. Choose another folder, or delete that one"
@@ -148,34 +151,53 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         "split": {"val_share": splits.val_share, "test_names_sha256": tested},
         "names_sha256": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
     }
+    stamps = dataset.stamps()
     arrays = {}
     if dataset.basis is not None and first.parameters is not None:
         basis = dataset.basis
         arrays[BASIS_FILE] = {"mean": basis.mean, "shape": basis.shape, "expression": basis.expression}
+    facts["basis_sha256"] = digest_of(arrays[BASIS_FILE]) if arrays else None
 
     def split_plan(indices: list[int]) -> SplitPlan:
         def read(i: int) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-            sample = dataset[indices[i]]
-            affine = crop_affine(sample.crop, crop.image_size, crop.stored_size)
-            stored = _labels(sample, affine, crop.stored_size)
-            for name, value in stored.items():
-                if value.shape != labels[name][0]:
-                    raise InputError(f"{sample.name}: {name} has shape {value.shape}, others have {labels[name][0]}")
-            return warp(sample.image, affine, crop.stored_size), {**stored, "name": sample.name}
+            with _named(dataset.names[indices[i]]):
+                sample = dataset[indices[i]]
+                affine = crop_affine(sample.crop, crop.image_size, crop.stored_size)
+                stored = _labels(sample, affine, crop.stored_size)
+                for name, value in stored.items():
+                    if value.shape != labels[name][0]:
+                        raise InputError(
+                            f"{sample.name}: {name} has shape {value.shape}, others have {labels[name][0]}"
+                        )
+                return warp(sample.image, affine, crop.stored_size), {**stored, "name": sample.name}
 
-        return SplitPlan(len(indices), labels, read)
+        return SplitPlan(len(indices), labels, read, stamps[indices])
 
-    return PackPlan(facts, crop.stored_size, {name: split_plan(part) for name, part in assigned.items()}, arrays)
+    provenance = {"source_sha256": hashlib.sha256(stamps.tobytes()).hexdigest(), "left_out": dataset.left_out}
+    planned = {name: split_plan(part) for name, part in assigned.items()}
+    return PackPlan(facts, crop.stored_size, planned, arrays, provenance)
 
 
 def _first_readable(dataset: FaceDataset) -> FaceSample:
     reason: InputError | None = None
     for index in range(min(_TRIED, len(dataset))):
         try:
-            return dataset[index]
+            with _named(dataset.names[index]):
+                return dataset[index]
         except InputError as error:
             reason = reason or error
     raise InputError(f"none of the first {index + 1} samples of {dataset} can be used, the first because: {reason}")
+
+
+@contextmanager
+def _named(sample: str) -> Iterator[None]:
+    """The last net under the loaders: damage that none of them foresaw is a bad sample's too, and says whose."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{sample}: {type(error).__name__}: {error}") from error
 
 
 def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, npt.NDArray[Any]]:

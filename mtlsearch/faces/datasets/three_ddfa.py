@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import threading
 import zipfile
-import zlib
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +22,7 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, fa
 from mtlsearch.faces.datasets.fitted_mat import landmarks_of
 from mtlsearch.faces.datasets.images import MAX_FILE_BYTES, load_image
 from mtlsearch.faces.geometry import matrix_to_euler, orthonormalize
+from mtlsearch.faces.published_models import load_whitening
 from mtlsearch.faces.safe_files import check_size, load_pickle
 
 IMAGES = "train_aug_120x120"
@@ -52,9 +52,21 @@ class ThreeDDFA(FaceDataset):
         """The photograph: 300W-LP's names with the folder's name before and a number more at the end."""
         return re.sub(r"(_\d+){3}$", "", PurePosixPath(self.names[index]).stem.replace("_Flip", ""))
 
+    def files(self, index: int) -> list[Path]:
+        return [self.root / IMAGES / self.names[index]]
+
+    def shared_files(self) -> list[Path]:
+        lists = [f"{IMAGES}.zip", f"{IMAGES}.list.train", f"{IMAGES}.list.val", *_PARAMETERS.values()]
+        return [self.root / name for name in (*lists, "param_whitening.pkl", "param_mean.txt", "param_std.txt")]
+
     @cached_property
     def _parameters(self) -> Floats:
-        mean, std = self._whitening
+        whitening = load_whitening(self.root, 62)
+        if whitening is None:
+            raise InputError(
+                f"{self.root} has no whitening, which is in param_whitening.pkl or in param_mean.txt and param_std.txt"
+            )
+        mean, std = whitening
         parts = []
         for split, names in (("train", self._train), ("val", self._val)):
             if names:
@@ -69,28 +81,6 @@ class ThreeDDFA(FaceDataset):
         parameters = np.concatenate(parts) * std + mean
         parameters[:, [3, 7]] -= 1  # 1-based pixels, as in `fitted_mat`
         return parameters
-
-    @property
-    def _whitening(self) -> tuple[Floats, Floats]:
-        pickled = self.root / "param_whitening.pkl"
-        if pickled.exists():
-            loaded = load_pickle(pickled, 1 << 20)
-            if not isinstance(loaded, dict) or not {"param_mean", "param_std"} <= loaded.keys():
-                raise InputError(f"{pickled} must be a dictionary with param_mean and param_std")
-            arrays = [np.asarray(loaded[name], np.float64) for name in ("param_mean", "param_std")]
-        else:
-            arrays = []
-            for name in ("param_mean.txt", "param_std.txt"):
-                try:
-                    arrays.append(np.loadtxt(check_size(self.root / name, 1 << 20)))
-                except ValueError as error:  # InputError is one
-                    raise InputError(
-                        f"cannot read {self.root / name} ({error}); the whitening is either in param_whitening.pkl or "
-                        f"in param_mean.txt and param_std.txt"
-                    ) from error
-        if any(array.shape != (62,) for array in arrays):
-            raise InputError(f"{self.root}: the whitening must be 62 means and 62 standard deviations")
-        return arrays[0], arrays[1]
 
     def _read(self, index: int) -> FaceSample:
         assert self.basis is not None
@@ -112,7 +102,7 @@ class ThreeDDFA(FaceDataset):
             return None
         try:
             return zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged directory can raise anything
             raise InputError(f"neither a folder {self.root / IMAGES} nor a readable {path.name} ({error})") from error
 
     @cached_property
@@ -132,16 +122,19 @@ class ThreeDDFA(FaceDataset):
                 return stream.read(MAX_FILE_BYTES)
         except KeyError:
             raise InputError(f"{archive.filename} has no member {member}") from None
-        except (OSError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # a damaged member can raise anything, by its method of compression
             raise InputError(f"{archive.filename}: {member} is damaged ({error})") from error
 
 
 def read_list(path: Path) -> list[str]:
     """File names, one a line, none of which leads out of the data set."""
     try:
-        names = check_size(path, _MAX_LIST_BYTES).read_text(encoding="utf-8").split()
+        names = check_size(path, _MAX_LIST_BYTES).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read the list of files {path} ({error})") from error
+    names = [name.strip() for name in names if name.strip()]
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise InputError(f"{path} lists {name!r}, which lies outside the data set")

@@ -10,6 +10,7 @@ A .mat file beside a map, in the layout of 300W-LP, gives the angles; without on
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,9 @@ class W300LPPositionMaps(FaceDataset):
 
     def group(self, index: int) -> str:
         return photograph(self.names[index])
+
+    def shared_files(self) -> list[Path]:
+        return [self.root / LANDMARKS_FILE]
 
     @cached_property
     def _at(self) -> npt.NDArray[np.int64]:

@@ -23,6 +23,9 @@ from PIL import Image
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.images import load_image
+from mtlsearch.faces.datasets.packing import pack_dataset
+from mtlsearch.faces.datasets.three_ddfa import read_list
+from mtlsearch.faces.inspection import describe
 from mtlsearch.faces.packs import Pack
 
 from . import builders
@@ -159,12 +162,37 @@ def test_an_archive_with_a_bomb_or_a_hole(faces: Pack, tmp_path: Path) -> None:
                 dataset[index]
 
 
+@pytest.mark.parametrize("harm", ["content", "version"])
+def test_archives_of_damaged_or_unknown_compression_are_named(faces: Pack, tmp_path: Path, harm: str) -> None:
+    """Damaged LZMA raises an error of its own, a version of the future another."""
+    root = builders.three_ddfa(faces, tmp_path / "3ddfa")
+    path = root / "train_aug_120x120.zip"
+    name = (root / "train_aug_120x120.list.train").read_text().split()[0]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr(f"train_aug_120x120/{name}", bytes(range(256)) * 200)
+    content = bytearray(path.read_bytes())
+    if harm == "content":
+        start = content.index(name.encode()) + len(name) + 9  # after the properties of LZMA
+        content[start : start + 40] = b"\xff" * 40
+    else:
+        content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+    dataset = open_dataset("3ddfa", root, open_basis(root / "basis"))
+    with pytest.raises(InputError, match=r"train_aug_120x120\.zip"):
+        dataset[0]
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.jpg"])
 def test_lists_cannot_lead_out_of_the_data_set(faces: Pack, tmp_path: Path, name: str) -> None:
     root = builders.three_ddfa(faces, tmp_path / "3ddfa")
     (root / "train_aug_120x120.list.train").write_text(f"{name}\n")
     with pytest.raises(InputError, match="outside the data set"):
         open_dataset("3ddfa", root, open_basis(root / "basis"))
+
+
+def test_names_in_a_list_may_have_spaces(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("one face.jpg\r\n\n two.jpg \n")
+    assert read_list(tmp_path / "list") == ["one face.jpg", "two.jpg"]
 
 
 def harm_database(root: Path, script: str) -> None:
@@ -186,7 +214,9 @@ def test_a_database_that_computes_is_refused(faces: Pack, tmp_path: Path) -> Non
     ("script", "words"),
     [
         ("UPDATE FaceImages SET filepath = '../../../secret.jpg'", "outside it"),
+        ("UPDATE FaceImages SET filepath = '0/a' || char(0) || '.jpg'", "0/a"),
         ("UPDATE FaceRect SET w = 0", "the rectangle"),
+        ("UPDATE FaceRect SET w = 100000000, h = 100000000", "box lies 1e.08 pixels off"),
         ("UPDATE FacePose SET yaw = 'left'", "seven finite numbers"),
         ("UPDATE FacePose SET yaw = 9e999", "seven finite numbers"),
         ("UPDATE FeatureCoords SET x = NULL", "two finite numbers"),
@@ -205,7 +235,26 @@ def test_a_database_with_nonsense_is_refused(faces: Pack, tmp_path: Path, script
     root = builders.aflw(faces, tmp_path / "aflw")
     harm_database(root, script)
     with pytest.raises(InputError, match=words):
-        open_dataset("aflw", root)[0]
+        pack_dataset(open_dataset("aflw", root), tmp_path / "pack", workers=1)
+
+
+def test_one_bad_row_is_one_bad_sample(faces: Pack, tmp_path: Path) -> None:
+    root = builders.aflw(faces, tmp_path / "aflw")
+    harm_database(
+        root,
+        "UPDATE FacePose SET yaw = NULL WHERE face_id = 39341;"
+        "UPDATE FeatureCoords SET x = 'left' WHERE face_id = 39343 AND feature_id = 1;"
+        "UPDATE FeatureCoords SET x = 'left' WHERE face_id = 39343 AND feature_id = 15;"
+        "DELETE FROM FaceRect WHERE face_id = 39345; DELETE FROM FeatureCoords WHERE face_id = 39346;",
+    )
+    dataset = open_dataset("aflw", root)
+    assert dataset.names == ["39341", "39342", "39343", "39344"] and dataset.left_out == 2
+    with pytest.raises(InputError, match="2 of 4 samples"):
+        pack_dataset(dataset, tmp_path / "pack", workers=1)
+    made = pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+    assert made.split("train").labels["name"].tolist() == ["39342", "39344"]
+    assert all(f"face {name} of" in " ".join(made.manifest["skipped"]) for name in (39341, 39343))
+    assert any("2 faces of it lack" in line for line in describe(made))
 
 
 def test_a_database_that_is_none(tmp_path: Path) -> None:
@@ -217,9 +266,20 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
         open_dataset("aflw", tmp_path)
 
 
+def far(x: float) -> np.ndarray:
+    """Landmarks spread over the image, the first one far from it."""
+    points = np.random.default_rng(0).uniform(10, 110, (3, 68))
+    points[0, 0] = x
+    return points
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"pt3d_68": far(12_000)}, "landmarks lies 1.2e.04 pixels off, the image has 120×120"),
+        ({"pt3d_68": far(-1e30)}, "landmarks lies 1e.30 pixels off"),
+        ({"Pose_Para": np.array([[0, 2000.0, 0, 60, 60, 0, 1]])}, "angles"),
+        ({"Pose_Para": np.array([[0, 0, 0, 60, 60, 0, 1e300]])}, "parameters"),
         ({"Pose_Para": np.zeros((1, 5))}, "Pose_Para must hold at least 7"),
         ({"Pose_Para": np.zeros((1, 7))}, "scale"),
         ({"Pose_Para": np.full((1, 7), np.nan)}, "not finite"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets import open_basis, open_dataset
+from mtlsearch.faces import pack_writer
+from mtlsearch.faces.datasets import FaceSample, open_basis, open_dataset
+from mtlsearch.faces.datasets.aflw2000 import AFLW2000
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
 from mtlsearch.faces.exporting import LAYOUTS, export_pack
 from mtlsearch.faces.geometry import crop_from_landmarks, project, transform_points
-from mtlsearch.faces.packs import Pack, open_pack
+from mtlsearch.faces.morphable_model import LandmarkBasis
+from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.faces.synthetic import SyntheticRecipe
 
 from . import builders
@@ -76,7 +82,7 @@ def test_an_interrupted_export_goes_on(faces: Pack, tmp_path: Path) -> None:
             export_pack(faces, "test", tmp_path / "again", "300w_lp_position_maps", interrupt)
         assert not (tmp_path / "again").exists()
         stop += 4
-    first = next((tmp_path / "again.partial").rglob("*_000001_1_0.jpg"))
+    first = next((tmp_path / "again.partial-export").rglob("*_000001_1_0.jpg"))
     first.write_bytes(b"not written again")
     export_pack(faces, "test", tmp_path / "again", "300w_lp_position_maps")
     files = {path.relative_to(whole) for path in whole.rglob("*")}
@@ -84,11 +90,137 @@ def test_an_interrupted_export_goes_on(faces: Pack, tmp_path: Path) -> None:
     changed = [f for f in files if f.suffix in (".jpg", ".npy") and
                (whole / f).read_bytes() != (tmp_path / "again" / f).read_bytes()]  # fmt: skip
     assert [path.name for path in changed] == [first.name]
-    # another split or layout begins anew
-    (tmp_path / "other.partial" / "Synthetic").mkdir(parents=True)
-    (tmp_path / "other.partial" / "plan.txt").write_text("another")
+
+
+def test_what_stands_in_the_place_of_unfinished_work_is_kept(
+    faces: Pack, aflw2000: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix in (".partial", ".partial-export"):
+        (tmp_path / f"mine{suffix}").mkdir()
+        (tmp_path / f"mine{suffix}" / "thesis.txt").write_text("years of work")
+    dataset = open_dataset("aflw2000", aflw2000)
+    with pytest.raises(InputError, match=r"mine\.partial-export is in the way.*delete it"):
+        export_pack(faces, "test", tmp_path / "mine", "aflw2000")
+    with pytest.raises(InputError, match=r"mine\.partial is in the way"):
+        pack_dataset(dataset, tmp_path / "mine", workers=1)
+    with pytest.raises(InputError, match=r"mine\.partial is in the way"):
+        ensure_pack(SyntheticRecipe(train=1, val=1, test=1, image_size=32), folder=tmp_path / "mine")
+    assert all((tmp_path / f"mine{suffix}" / "thesis.txt").exists() for suffix in (".partial", ".partial-export"))
+
+    # a mistyped option
+    def interrupt(done: int, _: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_pack(faces, "test", tmp_path / "other", "aflw2000", interrupt)
+    with pytest.raises(InputError, match=r'layout: "aflw2000" there, "300w_lp" now.*delete that folder'):
+        export_pack(faces, "test", tmp_path / "other", "300w_lp")
     assert export_pack(faces, "test", tmp_path / "other", "aflw2000") == 12
-    assert not (tmp_path / "other" / "Synthetic").exists()
+    monkeypatch.setattr(pack_writer, "_finish_split", lambda *_: interrupt(5, 0))
+    with pytest.raises(KeyboardInterrupt):
+        pack_dataset(dataset, tmp_path / "pack", CropSettings(64), workers=1)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"facts\.image_size: 64 there, 96 now"):
+        pack_dataset(dataset, tmp_path / "pack", CropSettings(96), workers=1)
+    assert pack_dataset(dataset, tmp_path / "pack", CropSettings(64), workers=1).counts == {"test": 12}
+
+
+def test_landmarks_in_two_dimensions_are_exported_where_they_are_enough(faces: Pack, tmp_path: Path) -> None:
+    root = builders.exported(faces, tmp_path / "lp", "300w_lp")
+    settings = CropSettings(225, 1.0), SplitSettings(0.0)
+    flat = pack_dataset(open_dataset("300w_lp", root), tmp_path / "flat", *settings, workers=1)
+    assert export_pack(flat, "train", tmp_path / "again", "300w_lp") == 12
+    again = pack_dataset(open_dataset("300w_lp", tmp_path / "again"), tmp_path / "pack", *settings, workers=1)
+    np.testing.assert_allclose(again.split("train").labels["angles"], flat.split("train").labels["angles"], atol=1e-4)
+    with pytest.raises(InputError, match="cannot be exported as aflw2000: it has no 68 landmarks in 3D"):
+        export_pack(flat, "train", tmp_path / "other", "aflw2000")
+
+
+def test_exports_into_this_folder(faces: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert export_pack(faces, "test", ".", "aflw2000") == 12
+    assert (tmp_path / "here" / "image00001.mat").exists()
+
+
+def test_two_exports_at_once_make_one(faces: Pack, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(export_pack, faces, "test", tmp_path / "out", "aflw2000") for _ in range(2)]
+    errors = [task.exception() for task in both]
+    assert sorted(error is None for error in errors) == [False, True]
+    assert "is not empty" in str(next(error for error in errors if error))
+    assert len(list((tmp_path / "out").glob("*.jpg"))) == 12
+
+
+def test_interrupted_while_samples_are_left_out(
+    aflw2000: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work stays until every final file and the manifest are there; then it needs none of it."""
+    (aflw2000 / "image00003.jpg").unlink()
+    dataset = open_dataset("aflw2000", aflw2000)
+    expected = pack_dataset(dataset, tmp_path / "whole", skip_bad=True, workers=1).manifest
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for stage in ("file_facts", "_appear"):
+        monkeypatch.setattr(pack_writer, stage, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+        monkeypatch.undo()
+    monkeypatch.setattr(pack_writer, "_SplitWriter", interrupt)
+    made = pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+    assert open_pack(made.folder, verify=True).manifest == expected
+    assert {path.name for path in made.folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_leaving_samples_out_needs_its_space(aflw2000: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (aflw2000 / "image00003.jpg").unlink()
+    dataset = open_dataset("aflw2000", aflw2000)
+    with pytest.raises(InputError, match="1 of 12"):
+        pack_dataset(dataset, tmp_path / "pack", workers=1)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(pack_writer.shutil, "disk_usage", lambda _: usage._replace(free=100_000))
+    with pytest.raises(InputError, match="leaving the bad samples out needs 1 MB"):
+        pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1)
+    monkeypatch.undo()
+    assert pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1).counts == {"test": 11}
+
+
+def test_another_basis_or_source_is_another_pack(faces: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = builders.three_ddfa(faces_of_120(tmp_path), tmp_path / "3ddfa")
+    basis = open_basis(root / "basis")
+    pack_dataset(open_dataset("3ddfa", root, basis), tmp_path / "pack", workers=1)
+    turned = LandmarkBasis(basis.mean, basis.shape * 2, basis.expression)
+    with pytest.raises(InputError, match="holds another pack: basis_sha256 differ"):
+        pack_dataset(open_dataset("3ddfa", root, turned), tmp_path / "pack", workers=1)
+    std = (root / "param_std.txt").read_text()
+    (root / "param_std.txt").write_text(std.replace("1", "2"))
+    with pytest.raises(InputError, match="holds another pack: source_sha256 differ"):
+        pack_dataset(open_dataset("3ddfa", root, basis), tmp_path / "pack", workers=1)
+    (root / "param_std.txt").write_text(std)
+    assert pack_dataset(open_dataset("3ddfa", root, basis), tmp_path / "pack", workers=1).digest
+
+
+def test_work_on_another_source_is_done_again(aflw2000: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(aflw2000, other)
+    shutil.copy(other / "image00002.jpg", other / "image00001.jpg")
+    expected = pack_dataset(open_dataset("aflw2000", other), tmp_path / "expected", workers=1)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pack_writer, "_finish_split", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pack_dataset(open_dataset("aflw2000", aflw2000), tmp_path / "pack", workers=1)
+    monkeypatch.undo()
+    assert pack_dataset(open_dataset("aflw2000", other), tmp_path / "pack", workers=1).digest == expected.digest
+
+
+def faces_of_120(tmp_path: Path) -> Pack:
+    return builders.rendered(tmp_path / "rendered")
 
 
 def test_every_label_is_in_the_pixels_of_the_stored_image(aflw2000: Path, tmp_path: Path) -> None:
@@ -135,6 +267,33 @@ def test_shrinking_averages_what_it_covers() -> None:
     stored = warp(np.repeat(board[..., None], 3, 2), crop_affine(np.array([9.5, 9.5, 389.5, 389.5]), 60, 60), 60)
     assert np.abs(stored.astype(float) - 127.5).max() < 12
     assert np.abs(stored.astype(float) - 127.5).mean() < 5
+
+
+def test_a_vast_crop_takes_little_memory() -> None:
+    """OpenCV's arrays are NumPy's in Python, so they are traced."""
+    tracemalloc.start()
+    try:
+        stored = warp(np.full((90, 90, 3), 200, np.uint8), crop_affine(np.array([-9e4, -9e4, 9e4, 9e4]), 64, 80), 80)
+        assert stored.shape == (80, 80, 3) and tracemalloc.get_traced_memory()[1] < 80e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_damage_that_no_loader_foresaw_names_its_sample(
+    aflw2000: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = AFLW2000._read
+
+    def fails(dataset: AFLW2000, index: int) -> FaceSample:
+        if index in (0, 4):
+            raise LookupError("unforeseen")
+        return read(dataset, index)
+
+    monkeypatch.setattr(AFLW2000, "_read", fails)
+    dataset = open_dataset("aflw2000", aflw2000)
+    with pytest.raises(InputError, match="image00005: LookupError: unforeseen"):
+        pack_dataset(dataset, tmp_path / "pack", workers=1)
+    assert pack_dataset(dataset, tmp_path / "pack", skip_bad=True, workers=1).counts == {"test": 10}
 
 
 def test_beyond_the_photograph_it_is_black() -> None:
