@@ -42,6 +42,7 @@ def main() -> None:
     norm = sum(parameter.detach().square().sum() for parameter in model.parameters()).sqrt()
     cosine = pcgrad.diagnostics.cosines[0, 1]
     accelerator.print(f"processes {accelerator.num_processes}, cosine {cosine:.6f}, length of the weights {norm:.6f}")
+    accelerator.wait_for_everyone()  # a process that leaves early takes its connections along
     del model, optimizer, pcgrad, losses  # before the process group that they use
     accelerator.end_training()
 
