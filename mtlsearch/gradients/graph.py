@@ -35,7 +35,6 @@ class ParameterSets:
         self._patterns: dict[int, list[bool]] = {}
         self._compiled: set[int] = set()
         self._settled: set[int] = set()
-        self.version = 0
 
     @property
     def given(self) -> bool:
@@ -72,7 +71,6 @@ class ParameterSets:
                 settled = settled and known != 0
                 continue
             self._reached[parameter] = known | (1 << task)
-            self.version += 1
         if settled:
             self._settled.add(task)
 
@@ -102,16 +100,13 @@ class ParameterSets:
             node = tape.leaves.get(parameter)
             if node is not None and not self.given and not tape.compiled:
                 mask = self._reached.get(parameter, 0) | tape.reached[node]
-                if mask != self._reached.get(parameter, 0):
-                    self._reached[parameter] = mask
-                    self.version += 1
+                self._reached[parameter] = mask
 
     def merge(self, parameters: Sequence[Tensor], masks: Sequence[int]) -> None:
         """Take over what other ranks have seen: masks of tasks as `state_dict` gives them."""
         for parameter, mask in zip(parameters, masks):
-            if mask and mask != self._reached.get(parameter, 0):
+            if mask:
                 self._reached[parameter] = mask
-                self.version += 1
 
     def state_dict(self, parameters: Sequence[Tensor]) -> list[int]:
         """The masks of known tasks, one a parameter."""
@@ -121,7 +116,6 @@ class ParameterSets:
         self._reached = {parameter: int(mask) for parameter, mask in zip(parameters, masks) if mask}
         self._patterns.clear()
         self._settled.clear()
-        self.version += 1
 
 
 def check_reach(task: str, leaves: set[Tensor], parameters: Sequence[Tensor]) -> None:

@@ -135,11 +135,18 @@ def test_engines_on_ranks() -> None:
     for case, one, two in zip(cases, first, second):
         expected = train(slice(0, 8), "pcgrad", torch.float64, False, True, **case[-1])
         for got, also, whole in zip(one, two, expected):
-            for key, gradient in whole.items():
-                assert (gradient is None) == (got[key] is None)
-                if gradient is not None:
-                    assert torch.equal(got[key], also[key])
-                    torch.testing.assert_close(got[key], gradient, rtol=1e-10, atol=1e-12)
+            assert_all_equal(got, also, whole)
+
+
+def assert_all_equal(
+    one: dict[str, Tensor | None], two: dict[str, Tensor | None], whole: dict[str, Tensor | None]
+) -> None:
+    """Both ranks have the same bits, and what one process has."""
+    for key, gradient in whole.items():
+        assert (gradient is None) == (one[key] is None) == (two[key] is None)
+        if gradient is not None:
+            assert torch.equal(one[key], two[key])
+            torch.testing.assert_close(one[key], gradient, rtol=1e-10, atol=1e-12)
 
 
 def at_features(rank: int | None) -> dict[str, Tensor | None]:
@@ -154,12 +161,7 @@ def at_features(rank: int | None) -> dict[str, Tensor | None]:
 
 
 def test_features_on_ranks() -> None:
-    one, two = on_two_ranks(at_features)
-    for key, gradient in at_features(None).items():
-        assert (gradient is None) == (one[key] is None) == (two[key] is None)
-        if gradient is not None:
-            assert torch.equal(one[key], two[key])
-            torch.testing.assert_close(one[key], gradient, rtol=1e-10, atol=1e-12)
+    assert_all_equal(*on_two_ranks(at_features), at_features(None))
 
 
 def accumulate(rank: int | None) -> dict[str, Tensor | None]:
@@ -182,12 +184,7 @@ def accumulate(rank: int | None) -> dict[str, Tensor | None]:
 
 
 def test_accumulation_on_ranks() -> None:
-    one, two = on_two_ranks(accumulate)
-    for key, gradient in accumulate(None).items():
-        assert (gradient is None) == (one[key] is None) == (two[key] is None)
-        if gradient is not None:
-            assert torch.equal(one[key], two[key])
-            torch.testing.assert_close(one[key], gradient, rtol=1e-10, atol=1e-12)
+    assert_all_equal(*on_two_ranks(accumulate), accumulate(None))
 
 
 @contextmanager

@@ -87,14 +87,15 @@ class RowsEngine(Engine):
         wanted = self._parameters = call.wanted
         new = [task for task in call.losses if self.sets.is_new(task)]
         tape = self._tape(call, step, new)
-        linear = {} if tape is None else self._linear_uses(tape, call)
+        foreseen = self.sets.shared(wanted) if tape is None else self.sets.foreseen(tape, wanted)
+        linear = {} if tape is None else self._linear_uses(tape, call, foreseen)
         formed = [uses for uses in linear.values() if uses not in self._ghosts]
         plain = [parameter for parameter in wanted if parameter not in linear]
         ghosts = {uses.weight for uses in self._ghosts}
         in_rows = [parameter for parameter in wanted if parameter not in ghosts]
-        foreseen = self.sets.shared(in_rows) if tape is None else self.sets.foreseen(tape, in_rows)
         if call.values:
-            self._arrange(in_rows, foreseen, tasks=max(call.values) + 1)
+            shared = [parameter for parameter in foreseen if parameter not in ghosts]
+            self._arrange(in_rows, shared, tasks=max(call.values) + 1)
         if call.scaler is not None and call.values:
             device = next(iter(call.losses.values())).device if call.losses else wanted[0].device
             self._scale = call.scaler.scale(torch.ones((), device=device))
@@ -145,12 +146,11 @@ class RowsEngine(Engine):
                 self.sets.mark_compiled(task)
         return tape
 
-    def _linear_uses(self, tape: Tape, call: Call) -> dict[Tensor, LinearUses]:
-        """The weights that are treated as products in this call; those in `self._ghosts` are not formed."""
+    def _linear_uses(self, tape: Tape, call: Call, shared: list[Tensor]) -> dict[Tensor, LinearUses]:
+        """The shared weights that are products in this call; those in `self._ghosts` are not formed."""
         if tape.compiled or len(call.losses) < 2 or self._ranks is not None:
             return {}
-        foreseen = self.sets.foreseen(tape, call.wanted)
-        found = tape.uses_of([weight for weight in foreseen if weight not in self._packed])
+        found = tape.uses_of([weight for weight in shared if weight not in self._packed])
         self._no_linear = not found
         alone = call.last and not self.pending and isinstance(self._strategy, GramianStrategy)
         tasks = len(call.losses)
