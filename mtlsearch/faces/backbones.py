@@ -44,11 +44,12 @@ def to_map(features: Tensor, channels: int, prefix_tokens: int = 0) -> Tensor | 
         return features.permute(0, 3, 1, 2)
     if features.ndim != 3 or features.shape[2] != channels:
         return None
-    patches = features[:, prefix_tokens:]
-    side = math.isqrt(patches.shape[1])
-    if side == 0 or side * side != patches.shape[1]:
-        return None
-    return patches.transpose(1, 2).unflatten(2, (side, side))
+    for prefix in (prefix_tokens, 1):  # VOLO has a class token that it does not count
+        patches = features[:, prefix:]
+        side = math.isqrt(patches.shape[1])
+        if side > 0 and side * side == patches.shape[1]:
+            return patches.transpose(1, 2).unflatten(2, (side, side))
+    return None
 
 
 class Backbone(nn.Module):
