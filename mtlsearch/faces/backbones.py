@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import timm
 import torch
@@ -32,13 +33,13 @@ class Backbone(nn.Module):
     """A timm model without its classifier. `channels` is C of the map that it gives.
 
     The layers that timm keeps for classification only (MobileNetV3's conv_head) stay in the module and are not run, as
-    in Table I of Kim 2023, which counts them.
+    in Table I of Kim 2023, which counts them. options go to timm, for example output_stride.
     """
 
-    def __init__(self, name: str, pretrained: bool, image_size: int) -> None:
+    def __init__(self, name: str, pretrained: bool, image_size: int, **options: Any) -> None:
         super().__init__()
         try:
-            self.model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+            self.model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
         except _DOWNLOAD_ERRORS as error:
             if not pretrained:
                 raise
