@@ -48,10 +48,11 @@ class CascadeModelConfig(Section):
 
 def check_image_size(size: int) -> int:
     """`size` if the cascade takes images of that side; ValueError otherwise."""
-    if size % OUTPUT_STRIDE or size < 2 * OUTPUT_STRIDE:
-        near = max(2, round(size / OUTPUT_STRIDE)) * OUTPUT_STRIDE
+    smallest = 2 * OUTPUT_STRIDE
+    if size % OUTPUT_STRIDE or size < smallest:
+        below = max(smallest, size // OUTPUT_STRIDE * OUTPUT_STRIDE)
         raise ValueError(
-            f"the cascade halves its images {OUTPUT_STRIDE.bit_length() - 1} times and brings them back, so their side "
-            f"must be a multiple of {OUTPUT_STRIDE} from {2 * OUTPUT_STRIDE} up, got {size}; {near} is the nearest"
+            f"the cascade takes images whose side is a multiple of {OUTPUT_STRIDE}, from {smallest} up, so that what it "
+            f"halves comes back to the same size; got {size}; take {below} or {below + OUTPUT_STRIDE}"
         )
     return size

@@ -27,7 +27,8 @@ from mtlsearch.faces.cascade.stem import STRIDE
 from mtlsearch.faces.config import FaceRunConfig
 from mtlsearch.faces.heads.binned_pose import expected_angles
 from mtlsearch.faces.heads.heatmaps import cells_to_pixels, pixels_to_cells, target_heatmaps
-from mtlsearch.faces.systems.system import FaceStatistics, Prediction, System, Targets
+from mtlsearch.faces.systems.system import System
+from mtlsearch.faces.targets import FaceStatistics, Prediction, Targets
 
 #: the side of the map in whose cells coordinate errors are measured
 LOSS_CELLS = 64
@@ -56,6 +57,10 @@ class CascadeRunConfig(FaceRunConfig):
         labelled = self.losses.landmarks.visible == "labelled"
         return ("landmarks", "visible", "angles") if labelled else ("landmarks", "angles")
 
+    @property
+    def needs_depth(self) -> bool:
+        return False
+
 
 class Cascade(System):
     """Images (N, 3, S, S), S a multiple of 16 -> heatmaps (N, B, K, S/4, S/4) and logits (N, B, 3, bins) of B blocks."""
@@ -63,8 +68,7 @@ class Cascade(System):
     Config = CascadeRunConfig
 
     def __init__(self, config: CascadeRunConfig, statistics: FaceStatistics) -> None:
-        super().__init__()
-        self.image_size = statistics.image_size
+        super().__init__(config, statistics)
         self.cells = self.image_size // STRIDE
         self._model, self._losses = config.model, config.losses
         self.network = CascadeNetwork(config.model, self.image_size)
