@@ -1,4 +1,4 @@
-"""Seconds and peak memory of an optimizer step of a recipe at its full size: python benchmarks/full_size.py --recipe NAME
+"""Seconds and peak memory of an optimizer step of a recipe at its full size: python benchmarks/full_size.py --recipe X
 
 A step is what the training loop does with a batch: forward, the backwards of the recipe's strategy, update. It runs on
 a few rendered faces of the recipe's image size, through the recipe's augmentation, in the recipe's precision; the first

@@ -22,11 +22,11 @@ from mtlsearch.faces.systems.cascade import CascadeRunConfig
 from mtlsearch.faces.targets import FaceStatistics, Targets
 from mtlsearch.training import load_run_config, train
 
-SMALL_MODEL: dict[str, Any] = {"channels": 16, "stem": 8, "pose": {"backbone": "test_resnet"}}
+SMALL_MODEL: dict[str, Any] = {"channels": 16, "stem": 8, "backbone": "test_resnet"}
 SMALL = [
     "model.channels=16",
     "model.stem=8",
-    "model.pose.backbone=test_resnet",
+    "model.backbone=test_resnet",
     "data={image_size: 64, train: 32, val: 12, test: 12}",
 ]
 ALL_LINKS = [dict(zip(Links.model_fields, switches)) for switches in itertools.product([False, True], repeat=3)]
@@ -102,8 +102,8 @@ def test_other_sizes_are_refused_in_the_config_and_in_the_network() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_100", "no_such_model"])
 def test_a_pose_backbone_that_is_no_resnet_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"model\.pose\.backbone: .*(a ResNet's stages|timm has no model)"):
-        config(f"model.pose.backbone={name}")
+    with pytest.raises(InputError, match=r"model\.backbone: .*(a ResNet's stages|timm has no model)"):
+        config(f"model.backbone={name}")
 
 
 @pytest.mark.parametrize("links", ALL_LINKS, ids=str)
@@ -241,7 +241,7 @@ def test_landmarks_outside_the_crop_do_not_count() -> None:
     landmarks = known.landmarks.clone()
     landmarks[:, 0] = torch.tensor([-30.0, 20.0])
     model = system("losses.landmarks.visible=inside")
-    points, visible = model._points(Targets(landmarks, known.angles))
+    _, visible = model._points(Targets(landmarks, known.angles))
     assert not visible[:, 0].any() and visible[:, 1:].all()
     output = {"heatmaps": torch.zeros(4, 2, 68, 16, 16), "logits": torch.zeros(4, 2, 3, 66)}
     assert torch.isfinite(model.losses(output, Targets(landmarks, known.angles))["landmarks"])

@@ -54,10 +54,9 @@ class Block(nn.Module):
         self.links = config.links if position < config.blocks - 1 else _NO_LINKS
         self.pose = PoseBranch(
             channels,
-            config.pose.backbone,
-            config.pose.pretrained,
+            config.backbone,
+            config.pretrained,
             config.bins,
-            image_size,
             upsampled=self.links.sum or self.links.insertion,
             intermediate=self.links.sum,
         )

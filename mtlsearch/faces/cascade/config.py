@@ -14,13 +14,6 @@ from mtlsearch.training.schema import Section
 Width = Annotated[int, Field(ge=8, le=4096)]
 
 
-class PoseConfig(Section):
-    """backbone: a ResNet of timm's, whose four stages are taken; pretrained: their published weights."""
-
-    backbone: Annotated[str, AfterValidator(check_resnet)] = "resnet50"
-    pretrained: bool = False
-
-
 class Links(Section):
     """What a block passes on to the next; `cascade.block` says what off means for each."""
 
@@ -30,19 +23,24 @@ class Links(Section):
 
 
 class CascadeModelConfig(Section):
-    """points: 68, or AFLW's 21, which follow from 68; blocks: stacked, two in the paper; channels: of the maps between
-    the parts, 256 in Newell; stem: channels of the first convolution, 64 in Newell; sigma: of the target heatmaps, in
-    cells; expectation: how a heatmap becomes a point.
-    """
+    """Everything that decides the network and what its heatmaps mean."""
 
+    backbone: Annotated[str, AfterValidator(check_resnet)] = "resnet50"
+    """a ResNet of timm's, whose four stages make each pose branch"""
+    pretrained: bool = False
+    """with the weights that timm downloads"""
     points: Literal[21, 68] = 68
+    """68, or AFLW's 21, which follow from data of 68"""
     blocks: Annotated[int, Field(ge=1, le=16)] = 2
     channels: Width = 256
+    """of every map that goes between stem, branches and blocks"""
     stem: Width = 64
-    pose: PoseConfig = PoseConfig()
+    """channels of the stem's first convolution"""
     bins: Bins = Bins()
     expectation: Expectation = SumExpectation()
+    """how a heatmap becomes a point"""
     sigma: PositiveFloat = 1.0
+    """of the target heatmaps, in cells"""
     links: Links = Links()
 
 
@@ -52,7 +50,7 @@ def check_image_size(size: int) -> int:
     if size % OUTPUT_STRIDE or size < smallest:
         below = max(smallest, size // OUTPUT_STRIDE * OUTPUT_STRIDE)
         raise ValueError(
-            f"the cascade takes images whose side is a multiple of {OUTPUT_STRIDE}, from {smallest} up, so that what it "
-            f"halves comes back to the same size; got {size}; take {below} or {below + OUTPUT_STRIDE}"
+            f"the cascade halves its images and brings them back, so their side must be a multiple of {OUTPUT_STRIDE} "
+            f"from {smallest} up, got {size}; take {below} or {below + OUTPUT_STRIDE}"
         )
     return size

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import timm.models
 from torch import Tensor, nn
 
-from mtlsearch.faces.backbones import Backbone, check_backbone
+from mtlsearch.faces.backbones import check_backbone, create_backbone
 from mtlsearch.faces.cascade.stem import STRIDE
 from mtlsearch.faces.heads.binned_pose import BinnedPoseHead, Bins
 from mtlsearch.faces.heads.heatmaps import Deconvolutions
@@ -50,7 +50,6 @@ class PoseBranch(nn.Module):
 
     Args:
         backbone: a ResNet of timm's; its own stem is left out.
-        image_size: side S of the network's input; H is S / 4.
         upsampled: build the two deconvolutions after the last stage.
         intermediate: give the first stage's features too.
     """
@@ -61,17 +60,16 @@ class PoseBranch(nn.Module):
         backbone: str,
         pretrained: bool,
         bins: Bins,
-        image_size: int,
         *,
         upsampled: bool,
         intermediate: bool,
     ) -> None:
         super().__init__()
-        resnet = Backbone(backbone, pretrained, image_size, output_stride=OUTPUT_STRIDE).model
-        widths = [stage["num_chs"] for stage in resnet.feature_info[-4:]]  # type: ignore[union-attr,index]
-        self.entrance = nn.Conv2d(channels, resnet.bn1.num_features, 1, bias=False)  # type: ignore[union-attr,arg-type]
+        resnet = create_backbone(backbone, pretrained, output_stride=OUTPUT_STRIDE)
+        widths = [stage["num_chs"] for stage in resnet.feature_info[-4:]]
+        self.entrance = nn.Conv2d(channels, resnet.bn1.num_features, 1, bias=False)
         self.first = resnet.layer1
-        self.stages = nn.Sequential(resnet.layer2, resnet.layer3, resnet.layer4)  # type: ignore[arg-type]
+        self.stages = nn.Sequential(resnet.layer2, resnet.layer3, resnet.layer4)
         self.head = BinnedPoseHead(widths[-1], bins)
         self.upsample = Deconvolutions(widths[-1], channels, DECONVOLUTIONS) if upsampled else None
         match = nn.Identity() if widths[0] == channels else nn.Conv2d(widths[0], channels, 1)
@@ -79,7 +77,7 @@ class PoseBranch(nn.Module):
         assert OUTPUT_STRIDE == STRIDE * 2**DECONVOLUTIONS
 
     def forward(self, x: Tensor) -> PoseFeatures:
-        first = self.first(self.entrance(x))  # type: ignore[operator]
+        first = self.first(self.entrance(x))
         last = self.stages(first)
         return PoseFeatures(
             self.head(last),

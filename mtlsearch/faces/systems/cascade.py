@@ -63,7 +63,7 @@ class CascadeRunConfig(FaceRunConfig):
 
 
 class Cascade(System):
-    """Images (N, 3, S, S), S a multiple of 16 -> heatmaps (N, B, K, S/4, S/4) and logits (N, B, 3, bins) of B blocks."""
+    """Images (N, 3, S, S) -> heatmaps (N, B, K, S/4, S/4) and logits (N, B, 3, bins) of B blocks; S is 16 times k."""
 
     Config = CascadeRunConfig
 
