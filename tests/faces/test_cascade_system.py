@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def constant_output(model: Cascade, known: Targets) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("size", [64, 128])
 def test_a_constant_prediction_has_loss_one_in_both_tasks(size: int) -> None:
     """`normalize` divides by it, so λ = 1 weighs both alike; at any image size, and for any number of blocks."""
-    centred = targets(4000, size)
+    centred = targets(400, size)
     for blocks in (1, 3):
         model = system("losses.pose.alpha=0", f"model.blocks={blocks}", size=size, known=centred)
         losses = model.losses(constant_output(model, centred), centred)
@@ -311,8 +312,8 @@ def test_the_forward_and_its_decoding_can_be_exported() -> None:
         torch.testing.assert_close(traced, run, atol=1e-3, rtol=1e-4)
 
 
-def test_it_overfits_32_faces_and_a_checkpoint_alone_predicts(tmp_path: Path) -> None:
-    """By the training loop, at a small width: NME below 1 % and pose error below 1° on the faces it has seen."""
+def test_it_overfits_32_faces() -> None:
+    """By the training loop, at a small width, in 400 steps: NME below 1 % and pose error below 1° on the faces seen."""
     chosen = config(
         "model.channels=32",
         "model.stem=16",
@@ -320,19 +321,26 @@ def test_it_overfits_32_faces_and_a_checkpoint_alone_predicts(tmp_path: Path) ->
         "optimizer={name: adamw, lr: 0.01}",
         "schedule={name: onecycle}",
         "training={epochs: 200, batch_size: 16}",
+        "data.image_size=48",
     )
     problem = FaceProblem(chosen)
     problem.prepare()
-    result = train(problem, chosen, directory=tmp_path)
-    model = result.model.eval()
+    model = train(problem, chosen).model.eval()
     with torch.inference_mode():
         scores = problem.evaluate(model, "train")
     assert scores["nme_whole"] < 1.0
     assert scores["mae"] < 1.0
 
+
+@pytest.mark.parametrize("points", [68, 21])
+def test_a_checkpoint_alone_predicts_what_the_run_did(tmp_path: Path, points: int) -> None:
+    chosen = config("training={epochs: 1, batch_size: 16}", f"model.points={points}")
+    problem = FaceProblem(chosen)
+    problem.prepare()
+    result = train(problem, chosen, directory=tmp_path)
     loaded = load_system(tmp_path / "best.safetensors")
-    assert loaded.epoch == result.best["epoch"]
     with torch.inference_mode():
         again = problem.evaluate(loaded.model, "val")
     assert again["nme"] == pytest.approx(result.best["val/nme"], rel=1e-5)
     assert again["mae"] == pytest.approx(result.best["val/mae"], rel=1e-5)
+    assert math.isnan(again["nme_3d"]), "landmarks have no depth here"
