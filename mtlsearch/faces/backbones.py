@@ -65,7 +65,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, pretrained: bool, image_size: int) -> None:
         super().__init__()
-        self.model = _create(name, pretrained)
+        self.model = create_backbone(name, pretrained)
         try:
             features = self._probe(image_size)
         except _SIZE_ERRORS as error:
@@ -101,7 +101,8 @@ class Backbone(nn.Module):
         return features
 
 
-def _create(name: str, pretrained: bool, **options: Any) -> Any:
+def create_backbone(name: str, pretrained: bool, **options: Any) -> Any:
+    """timm's model without its classifier; InputError where the weights cannot be had. options go to timm."""
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except _DOWNLOAD_ERRORS as error:
@@ -118,7 +119,7 @@ def _create_for_size(name: str, pretrained: bool, size: int, built: Any, error: 
     if isinstance(error, InputError):
         raise error
     try:
-        return _create(name, pretrained, img_size=size)
+        return create_backbone(name, pretrained, img_size=size)
     except (*_SIZE_ERRORS, InputError) as refused:
         raise _wrong_size(name, size, built, error if isinstance(refused, TypeError) else refused) from None
 
