@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ class Targets:
 
     def first(self, count: int) -> Targets:
         """Of the first faces."""
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Targets(**{name: None if value is None else value[:count] for name, value in known.items()})
+        known: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Targets(**{name: value if value is None else value[:count] for name, value in known.items()})
 
 
 @dataclass(frozen=True)

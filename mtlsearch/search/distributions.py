@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mtlsearch.errors import InputError, unknown_name
-from mtlsearch.training.merge import DISTRIBUTIONS
+from mtlsearch.training.merge import DISTRIBUTIONS, VARIANT_KEYS
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,21 @@ def _parse_options(key: str, name: str, options: Any) -> Options:
 
 def _label(option: Any) -> str:
     if isinstance(option, Mapping):
-        for word in ("kind", "name"):
-            if isinstance(option.get(word), str):
-                return str(option[word])
-        return ",".join(f"{key}={value}" for key, value in option.items())
+        return _variant(option) or ",".join(_word(key, value) for key, value in option.items())
     return "null" if option is None else str(option)
+
+
+def _variant(option: Mapping[str, Any]) -> str | None:
+    """What a sub-tree calls itself."""
+    return next((option[key] for key in VARIANT_KEYS if isinstance(option.get(key), str)), None)
+
+
+def _word(key: str, value: Any) -> str:
+    """A key of an option that has no name of its own: with its value, or the name of the sub-tree that it holds."""
+    if isinstance(value, Mapping):
+        name = _variant(value)
+        return key if name is None else f"{key}={name}"
+    return f"{key}={value}"
 
 
 def _parse_range(key: str, name: str, bounds: Any) -> Range:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.distributions import Options, Range, parse_distribution
-from mtlsearch.training.merge import Tree, differences, merge, replaces
+from mtlsearch.training.merge import Tree, differences, is_distribution, merge, replaces
 
 Point = dict[str, Any]
 Draw = Callable[[str, "Range | Options"], Any]
@@ -33,7 +33,8 @@ class Space:
 
     def resolve(self, draw: Draw) -> Tree:
         """The run config tree of one point, asking `draw` for each parameter that the point needs."""
-        return merge(self.base, _resolve(self.changes, "", draw))
+        # what a choice comes to replaces the base's sub-tree whole, as the choice itself does
+        return merge(_less_drawn(self.base, self.changes), _resolve(self.changes, "", draw))
 
     def at(self, point: Mapping[str, Any]) -> Tree:
         """The run config tree at `point`; raises KeyError where the point lacks a parameter that it needs."""
@@ -122,6 +123,17 @@ class _Probe:
         if index + 1 < len(parameter.labels):
             self.open_choices.add(name)
         return parameter.labels[index]
+
+
+def _less_drawn(tree: Tree, changes: Mapping[str, Any]) -> Tree:
+    """`tree` less every key at which `changes` has a distribution."""
+    kept: Tree = {}
+    for key, value in tree.items():
+        change = changes.get(key)
+        if not is_distribution(change):
+            inner = isinstance(change, Mapping) and isinstance(value, Mapping)
+            kept[key] = _less_drawn(value, change) if inner else value  # type: ignore[arg-type]
+    return kept
 
 
 def _resolve(node: Any, key: str, draw: Draw) -> Any:

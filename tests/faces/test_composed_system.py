@@ -128,6 +128,18 @@ def test_a_checkpoint_of_another_problem_is_refused(tmp_path: Path, at_root: Pat
         load_system(tmp_path / "best.safetensors")
 
 
+def test_the_page_s_own_system_trains_a_step(tmp_path: Path, at_root: Path) -> None:
+    page = (at_root / "docs" / "systems" / "README.md").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    small = "data={image_size: 64, train: 24, val: 24, test: 24}"
+    config = load_run_config(str(path), [small, "training={epochs: 1, batch_size: 12}"])
+    assert config.tasks == ("pose", "all")  # type: ignore[attr-defined]
+    problem = FaceProblem(config)  # type: ignore[arg-type]
+    problem.prepare()
+    assert set(train(problem, config).history[0]) >= {"train/all", "train/pose", "val/nme", "val/mae"}
+
+
 def test_the_geodesic_angle_is_exact_and_its_gradient_finite() -> None:
     turns = torch.tensor([[0.0, 0.0, d] for d in (0.5, 10.0, 90.0, 179.9)], dtype=torch.float64)
     angle = torch.rad2deg(geodesic(euler_to_matrix(turns), torch.eye(3, dtype=torch.float64)))

@@ -6,6 +6,7 @@ import pytest
 
 from mtlsearch import strategies
 from mtlsearch.errors import InputError
+from mtlsearch.gradients import strategy_info
 from mtlsearch.search.plan import load_plan, shipped_spaces
 from mtlsearch.training.yaml_files import dump_yaml
 
@@ -151,3 +152,23 @@ def test_a_grid_without_its_sampler_is_refused(tmp_path: Path) -> None:
         InputError, match=r"space\.seed: grid is for `search: \{sampler: grid\}`; with random use choice"
     ):
         load_plan("strategies", search={"sampler": "random"})
+
+
+def test_the_full_space_searches_every_strategy_over_its_own_ranges() -> None:
+    """Those that need several samples of a gradient apart, which are in the strategies' own space."""
+    parameters = dict(load_plan("full").space.parameters())
+    single = [name for name in strategies() if strategy_info(name).samples == 1]
+    assert sorted(parameters["strategy"].labels) == sorted(single)
+    for name in single:
+        for given in strategy_info(name).hyperparameters:
+            key = f"strategy.{name}.{given.name}"
+            if given.search is None:
+                assert key not in parameters
+                continue
+            ((kind, values),) = given.search.items()
+            if kind == "choice":
+                assert parameters[key].values == tuple(values)
+            else:
+                assert (parameters[key].name, parameters[key].ends) == (kind, tuple(values))
+    assert {"model.backbone", "model.heads", "optimizer", "schedule"} <= parameters.keys()
+    assert any(name.endswith("wing.epsilon") for name in parameters)

@@ -141,3 +141,10 @@ def test_a_grid_is_every_combination_once_with_conditional_axes() -> None:
 def test_a_grid_has_no_ranges() -> None:
     with pytest.raises(InputError, match=r"optimizer\.lr: a grid has no place for loguniform"):
         list(Space(BASE, {"optimizer": {"lr": {"loguniform": [0.001, 1]}}}).grid())
+
+
+def test_a_choice_replaces_the_bases_sub_tree_whole() -> None:
+    base = {"heads": {"a": {"kind": "x"}, "b": {"kind": "y"}}, "lr": 1}
+    space = Space(base, {"heads": {"choice": [{"c": {"kind": "z"}}, {"a": {"kind": "w"}}]}})
+    trees = [space.at(point) for point in space.grid()]
+    assert [tree["heads"] for tree in trees] == [{"c": {"kind": "z"}}, {"a": {"kind": "w"}}]

@@ -14,9 +14,9 @@ points gives angles too, by a Procrustes fit, where no head learns them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from torch import nn
 
 from mtlsearch.faces.heads import HeadConfig, TaskHeadConfig
@@ -32,8 +32,13 @@ def _no_name_of_torch(name: str) -> str:
 HeadName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_no_name_of_torch)]
 
 
+def _without_empty(heads: Any) -> Any:
+    """`name: null` leaves a head of the base out."""
+    return {name: head for name, head in heads.items() if head is not None} if isinstance(heads, dict) else heads
+
+
 class ModelConfig(BackboneConfig):
-    heads: Annotated[dict[HeadName, HeadConfig], Field(min_length=1)]
+    heads: Annotated[dict[HeadName, HeadConfig], Field(min_length=1), BeforeValidator(_without_empty)]
 
 
 class ComposedRunConfig(MultiHeadRunConfig):
