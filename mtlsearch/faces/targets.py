@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,8 +26,8 @@ class Targets:
 
     def first(self, count: int) -> Targets:
         """Of the first faces."""
-        known: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Targets(**{name: value if value is None else value[:count] for name, value in known.items()})
+        some = (None if value is None else value[:count] for value in (self.visible, self.parameters, self.dense))
+        return Targets(self.landmarks[:count], self.angles[:count], *some)
 
 
 @dataclass(frozen=True)
