@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ class Targets:
     visible: Tensor | None = None
     parameters: Tensor | None = None
     dense: Tensor | None = None
+
+    def first(self, count: int) -> Targets:
+        """Of the first faces."""
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Targets(**{name: None if value is None else value[:count] for name, value in known.items()})
 
 
 @dataclass(frozen=True)

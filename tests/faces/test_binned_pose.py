@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mtlsearch.faces.heads.binned_pose import (
-    BinnedPoseHead,
+    BinnedPoseLayers,
     Bins,
     bin_cross_entropy,
     binned_pose_loss,
@@ -93,7 +93,7 @@ def test_no_constant_output_has_a_smaller_cross_entropy_than_the_constant_loss_s
 
 
 def test_the_head_has_one_layer_for_each_angle() -> None:
-    head = BinnedPoseHead(12, Bins(count=10, limit=50))
+    head = BinnedPoseLayers(12, Bins(count=10, limit=50))
     features = torch.randn(2, 12, 3, 3)
     assert head(features).shape == (2, 3, 10)
     pooled = features.mean((2, 3))

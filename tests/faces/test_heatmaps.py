@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlsearch.faces.heads.heatmaps import (
-    HeatmapHead,
+    HeatmapLayers,
     SoftmaxExpectation,
     SumExpectation,
     cells_to_pixels,
@@ -132,6 +132,6 @@ def test_equation_4_of_an_empty_map_is_the_gaussian_s_energy() -> None:
 
 @pytest.mark.parametrize("deconvolutions", [0, 1, 3])
 def test_the_head_doubles_its_map_with_every_deconvolution(deconvolutions: int) -> None:
-    head = HeatmapHead(12, points=21, deconvolutions=deconvolutions, channels=8)
+    head = HeatmapLayers(12, points=21, deconvolutions=deconvolutions, channels=8)
     side = 4 * 2**deconvolutions
     assert head(torch.randn(2, 12, 4, 4)).shape == (2, 21, side, side)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mtlsearch.faces.backbones import check_backbone, create_backbone
 from mtlsearch.faces.cascade.stem import STRIDE
-from mtlsearch.faces.heads.binned_pose import BinnedPoseHead, Bins
+from mtlsearch.faces.heads.binned_pose import BinnedPoseLayers, Bins
 from mtlsearch.faces.heads.heatmaps import Deconvolutions
 
 #: of the last stage against the image, and so what the image's side must be a multiple of
@@ -70,7 +70,7 @@ class PoseBranch(nn.Module):
         self.entrance = nn.Conv2d(channels, resnet.bn1.num_features, 1, bias=False)
         self.first = resnet.layer1
         self.stages = nn.Sequential(resnet.layer2, resnet.layer3, resnet.layer4)
-        self.head = BinnedPoseHead(widths[-1], bins)
+        self.head = BinnedPoseLayers(widths[-1], bins)
         self.upsample = Deconvolutions(widths[-1], channels, DECONVOLUTIONS) if upsampled else None
         match = nn.Identity() if widths[0] == channels else nn.Conv2d(widths[0], channels, 1)
         self.intermediate = match if intermediate else None

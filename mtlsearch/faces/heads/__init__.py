@@ -7,15 +7,24 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mtlsearch.faces.heads.binned_pose import BinnedPoseHead, BinnedPoseHeadConfig
 from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.heatmaps import HeatmapHead, HeatmapHeadConfig
 from mtlsearch.faces.heads.parameters import ParameterHead, ParameterHeadConfig
 from mtlsearch.faces.heads.points import PointHead, PointHeadConfig
 from mtlsearch.faces.heads.rotation_6d import Rotation6DHead, Rotation6DHeadConfig
 
-HeadConfig = Annotated[ParameterHeadConfig | PointHeadConfig | Rotation6DHeadConfig, Field(discriminator="kind")]
+HeadConfig = Annotated[
+    BinnedPoseHeadConfig | HeatmapHeadConfig | ParameterHeadConfig | PointHeadConfig | Rotation6DHeadConfig,
+    Field(discriminator="kind"),
+]
 
 __all__ = [
+    "BinnedPoseHead",
+    "BinnedPoseHeadConfig",
     "HeadConfig",
+    "HeatmapHead",
+    "HeatmapHeadConfig",
     "ParameterHead",
     "ParameterHeadConfig",
     "Part",

@@ -13,13 +13,17 @@ its square and calls it the mean square error: squared by default. It sums over 
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.regressors import LinearRegressorConfig, RegressorConfig
+from mtlsearch.faces.targets import FaceStatistics, Targets
 from mtlsearch.training.schema import Section
 
 ANGLES = 3
@@ -88,7 +92,7 @@ def constant_pose_loss(angles: Tensor, bins: Bins, alpha: float, squared: bool =
     return (error.square() if squared else error.abs()).mean() + alpha * entropy
 
 
-class BinnedPoseHead(nn.Module):
+class BinnedPoseLayers(nn.Module):
     """A feature map (N, C, H, W) -> logits (N, 3, count): the map's mean and one linear layer for each angle."""
 
     def __init__(self, inputs: int, bins: Bins) -> None:
@@ -102,3 +106,48 @@ class BinnedPoseHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         pooled = features.mean(dim=(2, 3))
         return torch.stack([angle(pooled) for angle in self.angles], dim=1)
+
+
+class BinnedPoseHead(TaskHead):
+    """(N, C, H, W) -> logits (N, 3, count) of any regressor's numbers."""
+
+    def __init__(self, config: BinnedPoseHeadConfig, channels: int, statistics: FaceStatistics) -> None:
+        super().__init__(config)
+        self._config = config
+        self.regressor = config.regressor.build(channels, ANGLES * config.bins.count)
+        angles = statistics.targets.angles
+        self.measure(angles.new_zeros(len(angles), ANGLES, config.bins.count), statistics.targets)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.regressor(features).unflatten(1, (ANGLES, -1))
+
+    def decode(self, output: Tensor) -> Part:
+        return {"angles": expected_angles(output, self._config.bins)}
+
+    def loss_values(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
+        config = self._config
+        return {"": binned_pose_loss(output, targets.angles, config.bins, config.alpha, config.squared)}
+
+
+class BinnedPoseHeadConfig(TaskHeadConfig):
+    """Angles by expectation over bins; one task. alpha: α₁, of the cross-entropy."""
+
+    kind: Literal["binned_pose"] = "binned_pose"
+    regressor: RegressorConfig = LinearRegressorConfig()
+    bins: Bins = Bins()
+    alpha: NonNegativeFloat = 1.0
+    squared: bool = True
+    weight: NonNegativeFloat = 1.0
+
+    learns: ClassVar = ("angles",)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return {"": self.weight}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    def build(self, channels: int, statistics: FaceStatistics) -> BinnedPoseHead:
+        return BinnedPoseHead(self, channels, statistics)

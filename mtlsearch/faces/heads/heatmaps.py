@@ -14,14 +14,21 @@ a tenth of a cell wherever its peak is two cells or more inside the map (nearer,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.targets import FaceStatistics, Targets
 from mtlsearch.training.schema import Section
 
+#: the side of the map in whose cells coordinate errors are measured, whatever the map's own
+LOSS_CELLS = 64
+#: faces whose target heatmaps are made at once to measure what empty maps lose: 70 MB
+_MEASURED = 64
 #: what an empty map weighs at its centre; a perfect map of σ = 1 weighs 2π, and so moves by at most 0.005 of 64 cells
 EMPTY = 1e-3
 
@@ -101,6 +108,12 @@ def _moment(weights: Tensor, total: Tensor) -> Tensor:
     return (weights * offsets).sum(-1) / total + centre
 
 
+def landmarks_that_count(landmarks: Tensor, visible: Tensor | None, image_size: int) -> Tensor:
+    """(N, K) bool: of landmarks (N, K, 2) in pixels, those inside the crop and visible (N, K), where that is given."""
+    inside = ((landmarks > -0.5) & (landmarks < image_size - 0.5)).all(-1)
+    return inside if visible is None else inside & visible
+
+
 def heatmap_loss(heatmaps: Tensor, targets: Tensor, squared: bool = True) -> Tensor:
     """Eq. 4: ‖H − Ĥ‖² over the cells of a map, mean over images and landmarks; an empty map of σ = 1 has π.
 
@@ -140,7 +153,7 @@ class Deconvolutions(nn.Sequential):
         super().__init__(*layers)
 
 
-class HeatmapHead(nn.Sequential):
+class HeatmapLayers(nn.Sequential):
     """A feature map (N, C, H, W) -> heatmaps (N, points, H·2^n, W·2^n): n `Deconvolutions`, a 1 × 1 convolution."""
 
     def __init__(self, inputs: int, points: int, deconvolutions: int = 3, channels: int = 256) -> None:
@@ -149,3 +162,65 @@ class HeatmapHead(nn.Sequential):
         nn.init.normal_(last.weight, std=0.01)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         super().__init__(Deconvolutions(inputs, channels, deconvolutions), last)
+
+
+class HeatmapHead(TaskHead):
+    """(N, C, H, W) -> heatmaps (N, K, h, w), h = H·2^deconvolutions, of the K landmarks that the data has."""
+
+    def __init__(self, config: HeatmapHeadConfig, channels: int, statistics: FaceStatistics) -> None:
+        super().__init__(config)
+        self._config = config
+        self.image_size = statistics.image_size
+        some = statistics.targets.first(_MEASURED)
+        faces, points = some.landmarks.shape[:2]
+        self.layers = HeatmapLayers(channels, points, config.deconvolutions, config.channels)
+        # what empty maps lose depends little on their side, which is known only when an image has gone through
+        self.measure(torch.zeros(faces, points, LOSS_CELLS, LOSS_CELLS), some)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features)
+
+    def decode(self, output: Tensor) -> Part:
+        return {"landmarks": cells_to_pixels(self._config.expectation(output), self.image_size, output.shape[-1])}
+
+    def loss_values(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
+        config, landmarks = self._config, targets.landmarks[..., :2]
+        visible = landmarks_that_count(landmarks, targets.visible, self.image_size)
+        cells = output.shape[-1]
+        maps = target_heatmaps(pixels_to_cells(landmarks, self.image_size, cells), visible, cells, config.sigma)
+        unit = LOSS_CELLS / self.image_size
+        found = self.decode(output)["landmarks"]
+        error = coordinate_loss(found * unit, landmarks * unit, visible, config.squared)
+        return {"": error + config.alpha * heatmap_loss(output, maps, config.squared)}
+
+
+class HeatmapHeadConfig(TaskHeadConfig):
+    """Landmarks in 2D by expectation over heatmaps; one task.
+
+    deconvolutions: stride-2 transposed convolutions of so many channels, from the backbone's map to the heatmaps: three
+    bring a map of stride 32 to stride 4. sigma: of the target heatmaps, cells; alpha: α₂, of the heatmaps' own error;
+    visible: "labelled" or "inside", see `cascade.losses.LandmarkLoss`.
+    """
+
+    kind: Literal["heatmaps"] = "heatmaps"
+    deconvolutions: Annotated[int, Field(ge=0, le=5)] = 3
+    channels: PositiveInt = 256
+    expectation: Expectation = SumExpectation()
+    sigma: PositiveFloat = 1.0
+    alpha: NonNegativeFloat = 1.0
+    squared: bool = True
+    visible: Literal["labelled", "inside"] = "inside"
+    weight: NonNegativeFloat = 1.0
+
+    learns: ClassVar = ("landmarks",)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return {"": self.weight}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ("visible",) if self.visible == "labelled" else ()
+
+    def build(self, channels: int, statistics: FaceStatistics) -> HeatmapHead:
+        return HeatmapHead(self, channels, statistics)

@@ -26,12 +26,15 @@ from mtlsearch.faces.cascade.network import CascadeNetwork
 from mtlsearch.faces.cascade.stem import STRIDE
 from mtlsearch.faces.config import FaceRunConfig
 from mtlsearch.faces.heads.binned_pose import expected_angles
-from mtlsearch.faces.heads.heatmaps import cells_to_pixels, pixels_to_cells, target_heatmaps
+from mtlsearch.faces.heads.heatmaps import (
+    LOSS_CELLS,
+    cells_to_pixels,
+    landmarks_that_count,
+    pixels_to_cells,
+    target_heatmaps,
+)
 from mtlsearch.faces.systems.system import System
 from mtlsearch.faces.targets import FaceStatistics, Prediction, Targets
-
-#: the side of the map in whose cells coordinate errors are measured
-LOSS_CELLS = 64
 
 
 class CascadeRunConfig(FaceRunConfig):
@@ -134,5 +137,4 @@ class Cascade(System):
                 f"model.points: {self._model.points} points cannot be learned from data with {landmarks.shape[1]}; set "
                 f"model.points={landmarks.shape[1]}"
             )
-        inside = ((landmarks > -0.5) & (landmarks < self.image_size - 0.5)).all(-1)
-        return landmarks, inside if visible is None else inside & visible
+        return landmarks, landmarks_that_count(landmarks, visible, self.image_size)

@@ -7,17 +7,17 @@ paper does not predict, is a weighted Procrustes fit to the predicted points, or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
-from mtlsearch.faces.heads import PointHeadConfig, Rotation6DHeadConfig, TaskHeadConfig
+from mtlsearch.faces.heads import BinnedPoseHeadConfig, PointHeadConfig, Rotation6DHeadConfig, TaskHeadConfig
 from mtlsearch.faces.losses import LossConfig, WingMSE
 from mtlsearch.faces.regressors import LinearRegressorConfig, RegressorConfig
 from mtlsearch.faces.systems.multi_head import BackboneConfig, MultiHead, MultiHeadRunConfig
 from mtlsearch.training.schema import Section
 
-PoseHeadConfig = Rotation6DHeadConfig
+PoseHeadConfig = Annotated[BinnedPoseHeadConfig | Rotation6DHeadConfig, Field(discriminator="kind")]
 
 
 class ModelConfig(BackboneConfig):
