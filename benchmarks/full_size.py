@@ -2,7 +2,8 @@
 
 A step is what the training loop does with a batch: forward, the backwards of the recipe's strategy, update. It runs on
 a few rendered faces of the recipe's image size, through the recipe's augmentation, in the recipe's precision; the first
-step of each batch size, which allocates the optimizer's state, is not timed, and the median of the others is given.
+step of each batch size, which allocates the optimizer's state, is not timed, and the median of the others is given, by
+the clock and in seconds of all CPUs, which do not count what other processes take.
 
 Memory on a CPU is the peak resident memory of the whole process, Python and libraries included (the first line of the
 table); it only ever rises, so batch sizes are taken from small to large. On a GPU it is the peak that torch allocated.
@@ -42,8 +43,10 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def step_seconds(problem: Problem, config: RunConfig, batch: int, steps: int, device: torch.device) -> list[float]:
-    """Seconds of each of so many steps after a first one, of a fresh model."""
+def step_seconds(
+    problem: Problem, config: RunConfig, batch: int, steps: int, device: torch.device
+) -> tuple[float, float]:
+    """Median seconds of so many steps after a first one, of a fresh model: by the clock and of all CPUs."""
     torch.manual_seed(0)
     model = problem.build_model().to(device).train()
     optimizer = MultiTaskOptimizer(
@@ -54,9 +57,9 @@ def step_seconds(problem: Problem, config: RunConfig, batch: int, steps: int, de
         engine=config.training.engine,
         update_every=config.training.update_every,
     )
-    draws, seconds = torch.Generator().manual_seed(0), []
+    draws, clock, cpus = torch.Generator().manual_seed(0), [], []
     for _ in range(steps + 1):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         data = problem.batch(torch.arange(batch), draws)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bfloat16"):
             losses = problem.losses(model, data)
@@ -65,8 +68,9 @@ def step_seconds(problem: Problem, config: RunConfig, batch: int, steps: int, de
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+        clock.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - cpu_start)
+    return statistics.median(clock[1:]), statistics.median(cpus[1:])
 
 
 def main() -> None:
@@ -91,13 +95,13 @@ def main() -> None:
     precision, strategy = config.training.precision, config.strategy.name
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{options.threads} CPU threads"
     print(f"{options.recipe}: {parameters:,} parameters, {shared:,} of them shared; {strategy}, {precision}, {where}\n")
-    print("| batch | s / step | peak memory, GB |\n| ---: | ---: | ---: |")
-    print(f"| before | | {peak_memory(device) / 1e9:.2f} |")
+    print("| batch | s / step | CPU s / step | peak memory, GB |\n| ---: | ---: | ---: | ---: |")
+    print(f"| before | | | {peak_memory(device) / 1e9:.2f} |")
     for batch in batches:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        seconds = statistics.median(step_seconds(problem, config, batch, options.steps, device))
-        print(f"| {batch} | {seconds:.3g} | {peak_memory(device) / 1e9:.2f} |", flush=True)
+        clock, cpus = step_seconds(problem, config, batch, options.steps, device)
+        print(f"| {batch} | {clock:.3g} | {cpus:.3g} | {peak_memory(device) / 1e9:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
