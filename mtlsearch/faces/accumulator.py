@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 
 from mtlsearch.faces import metrics
+from mtlsearch.faces.geometry import box_of_landmarks
 
 #: percent of the box; the thresholds of the AUC and of a failure
 AUC_THRESHOLD = 7.0
@@ -55,14 +56,17 @@ class FaceScores:
     def update(self, landmarks: torch.Tensor, angles: torch.Tensor, truth: GroundTruth) -> None:
         """Adds a batch of predictions: landmarks (N, 68, 3) pixels, angles (N, 3) degrees: pitch, yaw, roll.
 
-        A target of 21 points is compared with the 21 that follow from the 68 predicted.
+        Where either has 21 points, the 21 that follow from the other's 68 are compared, over the box of all the truth's.
         """
         points = landmarks.detach().cpu()
         target = truth.landmarks.cpu()
-        if target.shape[1] == 21:
-            points = metrics.to_21_points(points)
         visible = None if truth.visible is None else truth.visible.cpu()
         size = None if truth.size is None else truth.size.cpu()
+        if target.shape[1] == 21 and points.shape[1] == 68:
+            points = metrics.to_21_points(points)
+        elif target.shape[1] == 68 and points.shape[1] == 21:
+            size = metrics.box_size(box_of_landmarks(target)) if size is None else size
+            target = metrics.to_21_points(target)
         columns = [metrics.nme(points, target, visible=visible, size=size)]
         if target.shape[2] == 3 and points.shape[2] == 3:
             level = metrics.level_depth(points), metrics.level_depth(target)

@@ -1,9 +1,10 @@
-"""The sections that face problems add to the run config. Each system adds `model` and `losses`."""
+"""The sections that face problems add to the run config. Each system adds its own."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
@@ -61,10 +62,24 @@ DataConfig = Annotated[SyntheticData | PackedData, Field(discriminator="name")]
 
 
 class FaceRunConfig(RunConfig):
-    """A run config of a face problem; `system` says which subclass a tree belongs to."""
+    """A run config of a face problem; `system` says which subclass a tree belongs to. Each adds `model`."""
 
     system: str
     data: DataConfig = SyntheticData()
     augmentation: Augmentation = Augmentation()
-    model: Any
-    losses: Any
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the losses, in the order in which the strategy sees them."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """What training batches carry: landmarks, angles and, where they are learned from, visible, dense and the
+        parameters as pose, shape, expression."""
+
+    @property
+    @abstractmethod
+    def needs_depth(self) -> bool:
+        """Whether it learns from 68 landmarks in 3D; otherwise those of any data set will do."""

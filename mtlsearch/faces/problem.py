@@ -15,21 +15,22 @@ from mtlsearch.faces import geometry
 from mtlsearch.faces.accumulator import FaceScores, GroundTruth
 from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
 from mtlsearch.faces.batches import DeviceSplit
-from mtlsearch.faces.coefficient_mirror import mirror_of
+from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
+from mtlsearch.faces.dense_labels import SOURCES, dense_of
 from mtlsearch.faces.metrics import YAW_BINS, box_size, within_pose_limit, yaw_bin
-from mtlsearch.faces.morphable_model import LandmarkBasis
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
-from mtlsearch.faces.systems import SYSTEMS, FaceStatistics, Prediction, Targets
+from mtlsearch.faces.systems import SYSTEMS, System
+from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Prediction, Targets
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.problem import Progress
 
 #: images at a time while evaluating
 _EVALUATION_BATCH = 256
-#: faces that statistics are taken of; a training split of 3DDFA's has thirty times as many
-_STATISTICS = 20_000
-#: what a training batch carries: every system learns from the parameters
-_LABELS = ("landmarks", "angles", "pose", "shape", "expression")
+#: faces that statistics are taken of, and of systems with dense points, which weigh eight times as much; a training
+#: split of 3DDFA's has thirty times as many
+_STATISTICS, _DENSE_STATISTICS = 20_000, 2_000
+_PARAMETERS = ("pose", "shape", "expression")
 
 
 class FaceProblem:
@@ -40,7 +41,7 @@ class FaceProblem:
 
     def __init__(self, config: FaceRunConfig) -> None:
         self.config = config
-        self.tasks = SYSTEMS[config.system].tasks
+        self.tasks = config.tasks
         self._device = torch.device("cpu")
         self._packs: dict[str, Pack] = {}
         self._splits: dict[str, DeviceSplit] = {}
@@ -88,11 +89,11 @@ class FaceProblem:
         return len(self._pack(split).split(split))
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-        images, labels = self._load("train", indices, _LABELS, self.config.augmentation, generator)
-        return images, _targets(labels)
+        images, labels = self._load("train", indices, self._stored_labels, self.config.augmentation, generator)
+        return images, self._targets(labels)
 
     def build_model(self) -> nn.Module:
-        model = SYSTEMS[self.config.system](self.config, self._statistics)  # type: ignore[arg-type]
+        model: System = SYSTEMS[self.config.system](self.config, self._statistics)
         # twice as fast as NCHW on CPU for these networks, and what tensor cores want
         return model.to(memory_format=torch.channels_last)
 
@@ -125,10 +126,12 @@ class FaceProblem:
         return self.config.data.image_size or self._pack("train").image_size
 
     @cached_property
-    def _basis(self) -> LandmarkBasis:
-        basis = self._pack("train").basis
-        assert basis is not None  # _check has seen to it
-        return basis
+    def _stored_labels(self) -> tuple[str, ...]:
+        """What is read of the training pack for the labels that the system learns from."""
+        asked, stored = self.config.labels, self._pack("train").split("train").labels
+        if "dense" not in asked or "dense" in stored:
+            return asked
+        return tuple(dict.fromkeys([name for name in asked if name != "dense"] + list(SOURCES)))
 
     def _pack(self, split: str) -> Pack:
         if not self._packs:
@@ -141,15 +144,10 @@ class FaceProblem:
     def _check(self) -> None:
         """Raises InputError where the packs cannot serve the system or the metrics."""
         train = self._packs["train"]
-        labels = train.split("train").labels
-        missing = [name for name in _LABELS if name not in labels]
-        if not missing and train.basis is None:
-            missing = ["basis of the parameters (pack it with --basis)"]
-        if missing or labels["landmarks"].shape[1:] != (68, 3) or not np.isfinite(labels["angles"]).all():
+        if missing := self._missing(train):
             raise InputError(
-                f"data.train: {train.folder} ({train.source}) cannot train system {self.config.system}, which needs 68 "
-                f"landmarks in 3D, all angles and the morphable model's parameters; it lacks "
-                f"{', '.join(missing) or 'landmarks in 3D or some angles'}. 3ddfa and 300w_lp_3d have them all"
+                f"data.train: {train.folder} ({train.source}) cannot train this {self.config.system} system, which "
+                f"also needs {' and '.join(missing)}; docs/data.md says which data sets have what"
             )
         if train.counts["train"] < 2:
             raise InputError(f"data.train: {train.folder} has one training sample; learning takes two or more")
@@ -162,6 +160,23 @@ class FaceProblem:
                     f"degrees, and the published NME is the mean over all three; give it more images"
                 )
 
+    def _missing(self, train: Pack) -> list[str]:
+        """What the system learns from and a training pack does not have, in words."""
+        labels = train.split("train").labels
+        missing = []
+        if self.config.needs_depth and labels["landmarks"].shape[1:] != (68, 3):
+            missing.append("68 landmarks in 3D")
+        if not np.isfinite(labels["angles"]).all():
+            missing.append("all angles")
+        if "dense" in self.config.labels and "dense" not in labels and any(name not in labels for name in SOURCES):
+            missing.append("dense points")
+        if "shape" in self.config.labels:
+            if any(name not in labels for name in _PARAMETERS):
+                missing.append("the morphable model's parameters")
+            elif train.basis is None:
+                missing.append("the basis of the parameters (pack it with --basis)")
+        return missing
+
     def _load(
         self,
         split: str,
@@ -173,7 +188,9 @@ class FaceProblem:
         """Rows of a split as the network sees them, and the labels of these names, on the device."""
         pack = self._pack(split)
         if split not in self._splits:
-            self._splits[split] = DeviceSplit(pack.split(split), self._device, _LABELS if split == "train" else ())
+            self._splits[split] = DeviceSplit(
+                pack.split(split), self._device, self._stored_labels if split == "train" else ()
+            )
         stored, labels = self._splits[split].batch(rows)
         images, moved = augment(
             stored,
@@ -187,8 +204,9 @@ class FaceProblem:
         return images.contiguous(memory_format=torch.channels_last), moved
 
     @cached_property
-    def _mirror(self) -> Any:
-        return mirror_of(self._basis)
+    def _mirror(self) -> CoefficientMirror | None:
+        basis = self._pack("train").basis
+        return None if basis is None else mirror_of(basis)
 
     def _add(self, scores: FaceScores, prediction: Prediction, split: str, rows: torch.Tensor) -> None:
         """Compares predictions, in pixels of the network's input, with rows of a split in the photograph's pixels."""
@@ -215,30 +233,39 @@ class FaceProblem:
     def _targets_of(self, split: str) -> Targets:
         """Targets of a split, or of rows spread over a large one, in the pixels of its central crop."""
         pack, count = self._pack(split), self.size(split)
-        rows = np.linspace(0, count - 1, min(count, _STATISTICS)).round().astype(np.int64)
-        labels = {name: torch.from_numpy(pack.split(split).labels[name][rows]) for name in _LABELS}
+        most = _DENSE_STATISTICS if "dense" in self.config.labels else _STATISTICS
+        rows = np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+        stored = pack.split(split).labels
+        labels = {name: torch.from_numpy(stored[name][rows]) for name in self._stored_labels}
         crop = centre_crop(pack.stored_size, pack.image_size, self.image_size)
-        labels["landmarks"] = geometry.transform_points(labels["landmarks"].double(), crop)
-        labels["pose"] = geometry.rotate_pose(labels["pose"].double(), crop, pack.stored_size, self.image_size)
-        return _targets(labels)
+        for name in ("landmarks", "dense"):
+            if name in labels:
+                labels[name] = geometry.transform_points(labels[name].double(), crop)
+        if "pose" in labels:
+            labels["pose"] = geometry.rotate_pose(labels["pose"].double(), crop, pack.stored_size, self.image_size)
+        return self._targets(labels)
 
     def _measure(self) -> FaceStatistics:
-        targets, basis = self._targets_of("train"), self._basis
-        std, mean = torch.std_mean(targets.parameters.double(), dim=0)
-        return FaceStatistics(
-            image_size=self.image_size,
-            basis_mean=torch.from_numpy(basis.mean).float(),
-            basis_modes=torch.from_numpy(np.concatenate([basis.shape, basis.expression], axis=2)).float(),
-            parameter_mean=mean.float(),
-            # a parameter that never varies (the depth of a weak-perspective pose) stays as it is
-            parameter_std=torch.where(std > 1e-6, std, torch.ones_like(std)).float(),
-            targets=targets,
+        basis = self._pack("train").basis
+        known = None
+        if basis is not None:
+            modes = np.concatenate([basis.shape, basis.expression], axis=2)
+            known = ModelBasis(torch.from_numpy(basis.mean).float(), torch.from_numpy(modes).float())
+        return FaceStatistics(self.image_size, self._targets_of("train"), known)
+
+    def _targets(self, labels: Labels) -> Targets:
+        """Labels of a batch, in pixels of the network's input, as the system's targets."""
+        asked = self.config.labels
+        dense = None
+        if "dense" in asked:
+            dense = labels["dense"] if "dense" in labels else dense_of(labels, self.image_size)
+        return Targets(
+            landmarks=labels["landmarks"].float(),
+            angles=labels["angles"].float(),
+            visible=labels.get("visible"),
+            parameters=torch.cat([labels[name] for name in _PARAMETERS], 1).float() if "shape" in asked else None,
+            dense=None if dense is None else dense.float(),
         )
-
-
-def _targets(labels: Labels) -> Targets:
-    parameters = torch.cat([labels["pose"], labels["shape"], labels["expression"]], dim=1)
-    return Targets(labels["landmarks"].float(), labels["angles"].float(), parameters.float())
 
 
 def _inverse(affine: torch.Tensor) -> torch.Tensor:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from mtlsearch.errors import InputError
 from mtlsearch.faces.backbones import Backbone
 from mtlsearch.faces.geometry import project
-from mtlsearch.faces.heads import MBConvHead
 from mtlsearch.faces.morphable_model import morphable_model
 from mtlsearch.faces.problem import FaceProblem
-from mtlsearch.faces.systems import Morphable, Targets
+from mtlsearch.faces.regressors import MBConvRegressor
+from mtlsearch.faces.systems import Morphable
+from mtlsearch.faces.targets import Targets
 from mtlsearch.training import load_run_config, train
 
 SMALL = ["data.train=96", "data.val=48", "data.test=48", "data.image_size=32"]
@@ -38,7 +39,7 @@ def problem() -> FaceProblem:
 def test_table_1_to_the_parameter(backbone: str, channels: int, published: int) -> None:
     """Kim 2023, Table I, "Total Parameters", with heads for 12 pose, 40 shape and 10 expression numbers."""
     trunk = Backbone(backbone, pretrained=False, image_size=64)
-    heads = [MBConvHead(trunk.channels, outputs) for outputs in (12, 40, 10)]
+    heads = [MBConvRegressor(trunk.channels, outputs) for outputs in (12, 40, 10)]
     assert trunk.channels == channels
     assert sum(p.numel() for module in (trunk, *heads) for p in module.parameters()) == published
 
@@ -51,7 +52,7 @@ def test_the_kim_2023_recipe_builds_that_model(problem: FaceProblem) -> None:
 
 
 def test_head_width_is_configurable(problem: FaceProblem) -> None:
-    wide, narrow = MBConvHead(32, 12), MBConvHead(32, 12, expansion=0.5, channels=16)
+    wide, narrow = MBConvRegressor(32, 12), MBConvRegressor(32, 12, expansion=0.5, channels=16)
     count = [sum(p.numel() for p in head.parameters()) for head in (wide, narrow)]
     assert count[1] < count[0] / 4
     assert narrow(torch.randn(2, 32, 2, 2)).shape == (2, 12)
@@ -61,21 +62,21 @@ def test_equation_1_gives_the_rendered_landmarks(problem: FaceProblem) -> None:
     """The stored labels of a split, reconstructed from pose, shape and expression, up to the camera's perspective."""
     model = problem.build_model()
     targets = problem._targets_of("val")
-    difference = (model.reconstruct(targets.parameters) - targets.landmarks).norm(dim=-1)
+    difference = (model.heads["face"].reconstruct(targets.parameters) - targets.landmarks).norm(dim=-1)
     assert difference.mean() < 0.01 * problem.config.data.image_size, "pixels"
     # With a camera at infinity nothing is left: of the landmarks seen from far away.
     basis = morphable_model().landmark_basis()
     modes = np.concatenate([basis.shape, basis.expression], axis=2)
     points = basis.mean + modes @ targets.parameters[0, 12:].double().numpy()
     far = project(points, targets.parameters[0, :12].double().numpy(), problem.config.data.image_size)
-    np.testing.assert_allclose(model.reconstruct(targets.parameters[:1])[0].numpy(), far, atol=1e-3)
+    np.testing.assert_allclose(model.heads["face"].reconstruct(targets.parameters[:1])[0].numpy(), far, atol=1e-3)
 
 
 def test_the_angles_of_the_target_parameters_are_the_target_angles(problem: FaceProblem) -> None:
     model = problem.build_model()
     targets = problem._targets_of("val")
     away_from_profile = targets.angles[:, 1].abs() < 80
-    angles = model._angles(targets.parameters)
+    angles = model.heads["face"].angles(targets.parameters)
     assert (angles - targets.angles)[away_from_profile].abs().max() < 0.01
 
 
@@ -83,14 +84,14 @@ def test_the_mean_face_has_loss_one_in_every_task(problem: FaceProblem) -> None:
     """`normalize` divides by it, so λ = 1 weighs all three alike."""
     model = problem.build_model()
     targets = problem._targets_of("train")
-    losses = model.losses(torch.zeros(problem.size("train"), 62), targets)
+    losses = model.losses({"face": torch.zeros(problem.size("train"), 62)}, targets)
     assert list(losses) == ["landmarks", "pose", "parameters"]
     assert [loss.item() for loss in losses.values()] == pytest.approx([1, 1, 1], rel=1e-5)
 
 
 def test_lambda_multiplies_its_loss(problem: FaceProblem) -> None:
     targets = problem._targets_of("train")
-    output = torch.randn(problem.size("train"), 62)
+    output = {"face": torch.randn(problem.size("train"), 62)}
     weighted = FaceProblem(load_run_config("quick", [*SMALL, "losses.pose.weight=3"]))  # type: ignore[arg-type]
     weighted.prepare()
     plain, tripled = (p.build_model().losses(output, targets) for p in (problem, weighted))
@@ -102,11 +103,12 @@ def test_lambda_multiplies_its_loss(problem: FaceProblem) -> None:
 @given(st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-20, 1e20, 3.5]), min_size=62, max_size=62))
 def test_losses_and_gradients_are_finite_for_any_output(problem: FaceProblem, numbers: list[float]) -> None:
     model = problem.build_model()
-    output = (torch.tensor([numbers]) / model.unit - model.mean) / model.std
+    head = model.heads["face"]
+    output = (torch.tensor([numbers]) / head.unit - head.mean) / head.std
     output = output.detach().clamp(-1e18, 1e18).requires_grad_()
     targets = problem._targets_of("val")
-    one = Targets(targets.landmarks[:1], targets.angles[:1], targets.parameters[:1])
-    pose = model.losses(output, one)["pose"]
+    one = Targets(targets.landmarks[:1], targets.angles[:1], parameters=targets.parameters[:1])
+    pose = model.losses({"face": output}, one)["pose"]
     (gradient,) = torch.autograd.grad(pose, output)
     assert torch.isfinite(pose)
     assert torch.isfinite(gradient).all()
@@ -127,7 +129,8 @@ def test_metrics_are_in_their_units_and_the_constant_is_worse_than_the_truth(pro
     targets = problem._targets_of("val")
     rows = iter(targets.parameters.split(256))
     perfect = Oracle()
-    perfect.decode = lambda output: model.decode((next(rows) / model.unit - model.mean) / model.std)  # type: ignore[assignment]
+    head = model.heads["face"]
+    perfect.decode = lambda output: model.decode({"face": (next(rows) / head.unit - head.mean) / head.std})  # type: ignore[assignment]
     scores = problem.evaluate(perfect, "val")
     assert set(scores) == set(FaceProblem.metrics)
     assert scores["nme"] < 1.0  # the weak perspective of the parameters

@@ -18,7 +18,7 @@ from mtlsearch.faces.metrics import to_21_points
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.faces.problem import FaceProblem
 from mtlsearch.faces.synthetic import SyntheticRecipe
-from mtlsearch.faces.systems import Prediction
+from mtlsearch.faces.targets import Prediction
 from mtlsearch.training import load_run_config, train
 from tests.faces.datasets import builders
 
@@ -168,7 +168,7 @@ def test_folders_become_absolute(base: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"train": "flat"}, r"300w_lp\) cannot train system morphable.*basis"),
+        ({"train": "flat"}, r"300w_lp\) cannot train this morphable system.*basis"),
         ({"train": "aflw"}, "has no split 'train'"),
         ({"test": "none"}, "is no pack of faces"),
         ({"val": "aflw2000"}, "has no split 'val'"),

@@ -1,12 +1,28 @@
-"""Heads by name: from a backbone's feature map to numbers. A new one is a file and its class in the union."""
+"""Task heads by name: from a backbone's feature map to landmarks, angles or both, with their losses and decoding.
+
+A new one is a file beside these and its config class in the union below.
+"""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from mtlsearch.faces.heads.linear import LinearHead, LinearHeadConfig
-from mtlsearch.faces.heads.mbconv import MBConvHead, MBConvHeadConfig
+from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.parameters import ParameterHead, ParameterHeadConfig
+from mtlsearch.faces.heads.points import PointHead, PointHeadConfig
+from mtlsearch.faces.heads.rotation_6d import Rotation6DHead, Rotation6DHeadConfig
 
-HeadConfig = Annotated[LinearHeadConfig | MBConvHeadConfig, Field(discriminator="kind")]
+HeadConfig = Annotated[ParameterHeadConfig | PointHeadConfig | Rotation6DHeadConfig, Field(discriminator="kind")]
 
-__all__ = ["HeadConfig", "LinearHead", "LinearHeadConfig", "MBConvHead", "MBConvHeadConfig"]
+__all__ = [
+    "HeadConfig",
+    "ParameterHead",
+    "ParameterHeadConfig",
+    "Part",
+    "PointHead",
+    "PointHeadConfig",
+    "Rotation6DHead",
+    "Rotation6DHeadConfig",
+    "TaskHead",
+    "TaskHeadConfig",
+]

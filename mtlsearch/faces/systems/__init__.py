@@ -1,8 +1,11 @@
-"""The published systems by name. A new one is a file beside these and its line here."""
+"""The systems by name. A new one is a file beside these and its line here."""
 
+from mtlsearch.faces.systems.composed import Composed
+from mtlsearch.faces.systems.dense import Dense
 from mtlsearch.faces.systems.morphable import Morphable
-from mtlsearch.faces.systems.system import FaceStatistics, Prediction, System, Targets
+from mtlsearch.faces.systems.multi_head import MultiHead
+from mtlsearch.faces.systems.system import System
 
-SYSTEMS: dict[str, type[Morphable]] = {"morphable": Morphable}
+SYSTEMS: dict[str, type[System]] = {"morphable": Morphable, "dense": Dense, "composed": Composed}
 
-__all__ = ["SYSTEMS", "FaceStatistics", "Morphable", "Prediction", "System", "Targets"]
+__all__ = ["SYSTEMS", "Composed", "Dense", "Morphable", "MultiHead", "System"]

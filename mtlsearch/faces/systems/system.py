@@ -1,69 +1,47 @@
-"""What a published system gets from the data and gives to the rest: statistics, targets, predictions."""
+"""What every system is: an architecture with its losses and its decoding."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor, nn
 
 from mtlsearch.faces.config import FaceRunConfig
+from mtlsearch.faces.targets import FaceStatistics, Prediction, Targets
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What is known of N faces, on one device; all float32 but `visible`.
+class System(nn.Module, ABC):
+    """An architecture with its losses and its decoding. Derive, and add a line to `SYSTEMS`.
 
-    landmarks (N, 68, 3): pixels of the crop, y down. angles (N, 3): degrees, pitch, yaw, roll. parameters (N, 62):
-    12 pose numbers, row-major [sR | t], 40 shape and 10 expression coefficients.
+    Everything of the data that predictions need is kept in persistent buffers, so that a checkpoint alone predicts.
     """
-
-    landmarks: torch.Tensor
-    angles: torch.Tensor
-    parameters: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What every system comes to: landmarks (N, 68, 3) in pixels of the crop, angles (N, 3) in degrees."""
-
-    landmarks: torch.Tensor
-    angles: torch.Tensor
-
-
-@dataclass(frozen=True)
-class FaceStatistics:
-    """What a system may know of the training split before it sees an image.
-
-    basis_mean (68, 3) and basis_modes (68, 3, 50) give landmarks in model units from shape and expression
-    coefficients; parameter_mean and parameter_std (62) whiten; targets are those of the training split, uncropped
-    by augmentation.
-    """
-
-    image_size: int
-    basis_mean: torch.Tensor
-    basis_modes: torch.Tensor
-    parameter_mean: torch.Tensor
-    parameter_std: torch.Tensor
-    targets: Targets
-
-    @property
-    def parameters(self) -> torch.Tensor:
-        return self.targets.parameters
-
-
-class System(Protocol):
-    """A published architecture with its losses and its decoding. An nn.Module."""
 
     Config: ClassVar[type[FaceRunConfig]]
-    tasks: ClassVar[tuple[str, ...]]
 
-    def __init__(self, config: Any, statistics: FaceStatistics) -> None: ...
+    #: (3,) int64: side of the input in pixels, landmarks of a face, dense points of a face (0: none)
+    data_shape: Tensor
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor: ...
+    def __init__(self, config: Any, statistics: FaceStatistics) -> None:
+        super().__init__()
+        self.image_size = statistics.image_size
+        targets = statistics.targets
+        dense = 0 if targets.dense is None else targets.dense.shape[1]
+        self.register_buffer("data_shape", torch.tensor([self.image_size, targets.landmarks.shape[1], dense]))
 
-    def shared_parameters(self) -> list[torch.nn.Parameter]: ...
+    @abstractmethod
+    def forward(self, images: Tensor) -> Any:
+        """Images (N, 3, S, S), normalised -> what `losses` and `decode` take: a tensor, or a dict or tuple of them."""
 
-    def losses(self, output: torch.Tensor, targets: Targets) -> dict[str, torch.Tensor]: ...
+    @abstractmethod
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters whose task gradients are combined."""
 
-    def decode(self, output: torch.Tensor) -> Prediction: ...
+    @abstractmethod
+    def losses(self, output: Any, targets: Targets) -> dict[str, Tensor]:
+        """A scalar for each of the config's tasks, static weights applied."""
+
+    @abstractmethod
+    def decode(self, output: Any) -> Prediction:
+        """Landmarks in pixels and angles in degrees of the network's output; torch.export can trace it."""

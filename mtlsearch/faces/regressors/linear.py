@@ -1,4 +1,4 @@
-"""The plainest head: mean over the map and one linear layer."""
+"""The plainest regressor: mean over the map and one linear layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from mtlsearch.training.schema import Section
 
 
-class LinearHead(nn.Sequential):
+class LinearRegressor(nn.Sequential):
     """(N, C, H, W) -> (N, outputs)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -19,8 +19,8 @@ class LinearHead(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
 
 
-class LinearHeadConfig(Section):
+class LinearRegressorConfig(Section):
     kind: Literal["linear"] = "linear"
 
     def build(self, inputs: int, outputs: int) -> nn.Module:
-        return LinearHead(inputs, outputs)
+        return LinearRegressor(inputs, outputs)

@@ -1,4 +1,4 @@
-"""The MBConv parameter head of Kim 2023 (section 2; Table I fixes its structure to the parameter)."""
+"""The MBConv head of Kim 2023 (section 2; Table I fixes its structure to the parameter)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MBConv(nn.Sequential):
         )
 
 
-class MBConvHead(nn.Sequential):
+class MBConvRegressor(nn.Sequential):
     """MBConv(C → eC), MBConv(eC → C'), 1×1 convolution C' → C' + BN, mean over the map, Linear.
 
     Args:
@@ -70,10 +70,10 @@ class MBConvHead(nn.Sequential):
         )
 
 
-class MBConvHeadConfig(Section):
+class MBConvRegressorConfig(Section):
     kind: Literal["mbconv"] = "mbconv"
     expansion: Annotated[float, Field(gt=0)] = 4.0
     channels: PositiveInt | None = None
 
     def build(self, inputs: int, outputs: int) -> nn.Module:
-        return MBConvHead(inputs, outputs, self.expansion, self.channels)
+        return MBConvRegressor(inputs, outputs, self.expansion, self.channels)
