@@ -32,7 +32,7 @@ def main(
       python -m mtlsearch.predict photos/ talk.mp4 --detector yunet.onnx --checkpoint run/best.safetensors --output seen
     """
     from mtlsearch.errors import InputError
-    from mtlsearch.faces.annotating import Annotator, by_detector, everywhere, find_inputs, in_box, parse_box
+    from mtlsearch.faces.annotating import Annotator, Locate, by_detector, everywhere, find_inputs, in_box, parse_box
     from mtlsearch.faces.checkpoints import load_system
     from mtlsearch.faces.detecting import FaceDetector
     from mtlsearch.training import environment
@@ -40,7 +40,7 @@ def main(
     console = _command.screen()
     if box is not None and detector is not None:
         raise InputError("--box and --detector both say where the faces are; give one of them")
-    locate = everywhere
+    locate: Locate = everywhere
     if box is not None:
         locate = in_box(parse_box(box))
     elif detector is not None:

@@ -19,7 +19,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch import nn
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.contact_sheet import save_image
@@ -28,6 +27,7 @@ from mtlsearch.faces.drawing import draw_axes, draw_dense, draw_outlines
 from mtlsearch.faces.geometry import crop_from_box
 from mtlsearch.faces.head_mesh import Floats
 from mtlsearch.faces.predicting import FacePrediction, predict_crops, whole_image
+from mtlsearch.faces.systems import System
 from mtlsearch.faces.uv_masks import Bytes
 
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -66,7 +66,9 @@ def parse_box(text: str) -> Floats:
     except ValueError:
         box = np.empty(0)
     if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-        raise InputError(f"--box: write it as left,top,right,bottom in pixels, for example 120,80,260,240; got {text!r}")
+        raise InputError(
+            f"--box: write it as left,top,right,bottom in pixels, for example 120,80,260,240; got {text!r}"
+        )
     return box
 
 
@@ -92,7 +94,7 @@ class Annotator:
     has them; say: takes a line per face and per fault.
     """
 
-    model: nn.Module
+    model: System
     image_size: int
     locate: Locate
     dense: bool = False

@@ -20,6 +20,7 @@ OUTLINES_68: tuple[tuple[int, int, bool], ...] = (
 
 RED, GREEN, BLUE = (235, 50, 45), (50, 200, 70), (45, 95, 245)
 OUTLINE, POINT, DENSE = (250, 250, 250), (60, 230, 90), (255, 205, 60)
+TRUE, PREDICTED = (60, 230, 90), (255, 140, 40)
 SHADOW = (20, 20, 20)
 
 _FINE = 16  # OpenCV takes fixed-point coordinates: 4 bits after the point
@@ -48,21 +49,21 @@ def line_width(landmarks: Floats) -> int:
 def draw_outlines(image: Bytes, landmarks: Floats) -> None:
     """Draws the landmarks (K, 2 or 3), pixels of the image, into it: outlines through 68 of them, dots on any."""
     width = line_width(landmarks)
-    points = _fixed(landmarks)
-    if len(points) == 68:
-        outlines = [(points[first : last + 1], closed) for first, last, closed in OUTLINES_68]
-        for colour, thickness in ((SHADOW, width + 2), (OUTLINE, width)):
-            for outline, closed in outlines:
-                cv2.polylines(image, [outline], closed, colour, thickness, cv2.LINE_AA, 4)
-    for x, y in points:
-        cv2.circle(image, (int(x), int(y)), int(1.2 * width * _FINE), POINT, -1, cv2.LINE_AA, 4)
+    _lines(image, landmarks, SHADOW, width + 2)
+    _lines(image, landmarks, OUTLINE, width)
+    _dots(image, landmarks, POINT, 1.2 * width)
+
+
+def draw_comparison(image: Bytes, predicted: Floats, target: Floats) -> None:
+    """Draws predicted landmarks in orange over true ones in green, both (K, 2 or 3) pixels of the image, into it."""
+    for landmarks, colour in ((target, TRUE), (predicted, PREDICTED)):
+        _lines(image, landmarks, colour, 1)
+        _dots(image, landmarks, colour, 1.2)
 
 
 def draw_dense(image: Bytes, points: Floats) -> None:
     """Draws dense points (D, 2 or 3), pixels of the image, into it."""
-    radius = int(0.7 * line_width(points) * _FINE)
-    for x, y in _fixed(points):
-        cv2.circle(image, (int(x), int(y)), radius, DENSE, -1, cv2.LINE_AA, 4)
+    _dots(image, points, DENSE, 0.7 * line_width(points))
 
 
 def draw_axes(image: Bytes, landmarks: Floats, angles: Floats) -> None:
@@ -83,6 +84,17 @@ def draw_axes(image: Bytes, landmarks: Floats, angles: Floats) -> None:
             cv2.line(image, start, end, colour, thickness, cv2.LINE_AA, 4)
 
 
+def _lines(image: Bytes, landmarks: Floats, colour: tuple[int, int, int], width: int) -> None:
+    points = _fixed(landmarks)
+    for first, last, closed in OUTLINES_68 if len(points) == 68 else ():
+        cv2.polylines(image, [points[first : last + 1]], closed, colour, width, cv2.LINE_AA, 4)
+
+
+def _dots(image: Bytes, points: Floats, colour: tuple[int, int, int], radius: float) -> None:
+    for x, y in _fixed(points):
+        cv2.circle(image, (int(x), int(y)), int(radius * _FINE), colour, -1, cv2.LINE_AA, 4)
+
+
 def _fixed(points: Floats) -> np.ndarray:
-    """(K, 2 or more) pixels -> (K, 2) int32 in OpenCV's fixed-point pixels; far points are brought to a drawable range."""
+    """(K, 2 or more) pixels -> (K, 2) int32 in OpenCV's fixed-point pixels, far points brought to a drawable range."""
     return np.clip(np.round(np.asarray(points)[:, :2] * _FINE), -(2**20), 2**20).astype(np.int32)

@@ -25,6 +25,7 @@ from mtlsearch.faces.metrics import geodesic_error, point_errors
 from mtlsearch.faces.predicting import normalize
 from mtlsearch.faces.profiling import seconds_per_call
 from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.systems import System
 
 #: read by ONNX Runtime since 1.14
 OPSET = 18
@@ -62,17 +63,17 @@ class Exported:
 class _Decoded(nn.Module):
     """Images to what a user reads, as a tuple of tensors."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: System) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        prediction = self.model.decode(self.model(images))  # type: ignore[operator]
-        dense = getattr(prediction, "dense", None)
-        return (prediction.landmarks, prediction.angles, *(() if dense is None else (dense,)))
+        prediction = self.model.decode(self.model(images))
+        dense = () if prediction.dense is None else (prediction.dense,)
+        return (prediction.landmarks, prediction.angles, *dense)
 
 
-def export_onnx(model: nn.Module, image_size: int, path: Path, facts: dict[str, Any], threads: int = 1) -> Exported:
+def export_onnx(model: System, image_size: int, path: Path, facts: dict[str, Any], threads: int = 1) -> Exported:
     """Writes the system at `path`, whole or not at all, once ONNX Runtime agrees with PyTorch on it.
 
     model: a `System` on the CPU, in eval mode; image_size: S; facts: what else the metadata is to say; threads: of ONNX

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from mtlsearch.faces.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mtlsearch.faces.datasets.crops import crop_affine, warp
-from mtlsearch.faces.geometry import transform_points
+from mtlsearch.faces.geometry import invert_affine, transform_points
 from mtlsearch.faces.head_mesh import Floats
+from mtlsearch.faces.systems import System
 from mtlsearch.faces.uv_masks import Bytes
 
 #: faces at a time
@@ -39,7 +39,7 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
     return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
-def predict_crops(model: nn.Module, image_size: int, image: Bytes, crops: Sequence[Floats]) -> list[FacePrediction]:
+def predict_crops(model: System, image_size: int, image: Bytes, crops: Sequence[Floats]) -> list[FacePrediction]:
     """The faces of an image (H, W, 3) uint8 RGB within square crops (4,), see `geometry.crop_from_box`.
 
     model: a `System` in eval mode; image_size: the side of its input. What a crop shows beyond the image is black. The
@@ -52,10 +52,10 @@ def predict_crops(model: nn.Module, image_size: int, image: Bytes, crops: Sequen
         affines = [crop_affine(square, image_size, image_size) for square in squares]
         pixels = np.stack([warp(image, affine, image_size) for affine in affines])
         with torch.inference_mode():
-            prediction = model.decode(model(normalize(torch.from_numpy(pixels).to(device))))  # type: ignore[operator]
+            prediction = model.decode(model(normalize(torch.from_numpy(pixels).to(device))))
         for i, (square, affine) in enumerate(zip(squares, affines)):
-            back = _inverse(affine)
-            dense = getattr(prediction, "dense", None)
+            back = invert_affine(affine)
+            dense = prediction.dense
             found.append(
                 FacePrediction(
                     square,
@@ -73,11 +73,6 @@ def whole_image(image: Bytes) -> Floats:
     centre = np.array([width - 1, height - 1]) / 2
     half = max(width, height) / 2
     return np.concatenate([centre - half, centre + half])
-
-
-def _inverse(affine: Floats) -> Floats:
-    """Of a map (2, 3) -> (2, 3)."""
-    return np.linalg.inv(np.vstack([affine, [0, 0, 1]]))[:2]
 
 
 def _numpy(tensor: torch.Tensor) -> Floats:

@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtlsearch.faces.systems import System
+
 #: runs before the clock starts, and runs that it times
 _WARM, _TIMED = 3, 15
 
@@ -66,12 +68,12 @@ def seconds_per_call(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-def images_per_second(model: nn.Module, images: torch.Tensor) -> float:
+def images_per_second(model: System, images: torch.Tensor) -> float:
     """How many images (N, 3, S, S) a second the network takes on their device, N at a time; decoding included."""
 
     def call() -> None:
         with torch.inference_mode():
-            model.decode(model(images))  # type: ignore[operator]
+            model.decode(model(images))
         if images.device.type == "cuda":
             torch.cuda.synchronize()
 
