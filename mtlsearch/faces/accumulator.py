@@ -56,7 +56,7 @@ class FaceScores:
     def update(self, landmarks: torch.Tensor, angles: torch.Tensor, truth: GroundTruth) -> None:
         """Adds a batch of predictions: landmarks (N, 68, 3) pixels, angles (N, 3) degrees: pitch, yaw, roll.
 
-        Where either has 21 points, the 21 that follow from the other's 68 are compared, over the box of all the truth's.
+        Where either has 21 points, the 21 that follow from the other's 68 are compared, over the box of the truth.
         """
         points = landmarks.detach().cpu()
         target = truth.landmarks.cpu()

@@ -241,27 +241,38 @@ def transform_labels(
     output_size: int,
     flip: tuple[int, ...] | None = None,
     mirror: CoefficientMirror | None = None,
+    dense_flip: tuple[int, ...] | None = None,
 ) -> Labels:
     """Labels in the pixels of the augmented images. Transforms those of the names below that are there.
 
     landmarks (B, K, 2 or 3), visible (B, K), angles (B, 3), pose (B, 12), shape (B, 40) and expression (B, 10), which
-    come together; inverse_distance (B,) of the camera stays as it is. flip: the permutation of the K landmarks, by
-    default that of the 68 or the 21; mirror: what mirroring does to the coefficients, by default our own model's exact
-    signs. A landmark outside the output or under the erased rectangle becomes invisible.
+    come together, dense (B, D, 3); inverse_distance (B,) of the camera stays as it is. flip: the permutation of the K
+    landmarks, by default that of the 68 or the 21; dense_flip: that of the dense points; mirror: what mirroring does to
+    the coefficients, by default our own model's exact signs. A landmark outside the output or under the erased
+    rectangle becomes invisible.
     """
-    unknown = set(labels) - {"landmarks", "visible", "angles", "pose", "inverse_distance", "shape", "expression"}
+    known = {"landmarks", "visible", "angles", "pose", "inverse_distance", "shape", "expression", "dense"}
+    unknown = set(labels) - known
     if unknown:
         raise InputError(f"cannot transform labels named {', '.join(sorted(unknown))}")
     out: Labels = {}
     device = next(iter(labels.values())).device if labels else torch.device("cpu")
     flipped = draws.flip.to(device)
     affine = draws.affine.to(device)
+
+    def moved(points: Tensor, order: tuple[int, ...]) -> Tensor:
+        points = points.double()
+        mirrored = geometry.mirror_landmarks(points, stored_size, order)
+        return geometry.transform_points(torch.where(flipped[:, None, None], mirrored, points), affine)
+
+    if "dense" in labels:
+        if dense_flip is None or len(dense_flip) != labels["dense"].shape[1]:
+            raise InputError(f"dense points need dense_flip, the permutation of all {labels['dense'].shape[1]}")
+        out["dense"] = moved(labels["dense"], dense_flip).to(labels["dense"].dtype)
     if "landmarks" in labels:
-        points = labels["landmarks"].double()
-        flip = flip or FLIPS[points.shape[1]]
+        flip = flip or FLIPS[labels["landmarks"].shape[1]]
         order = list(flip)
-        points = torch.where(flipped[:, None, None], geometry.mirror_landmarks(points, stored_size, flip), points)
-        points = geometry.transform_points(points, affine)
+        points = moved(labels["landmarks"], flip)
         out["landmarks"] = points.to(labels["landmarks"].dtype)
         if "visible" in labels:
             visible = torch.where(flipped[:, None], labels["visible"][:, order], labels["visible"])
@@ -298,6 +309,7 @@ def augment(
     generator: torch.Generator | None = None,
     flip: tuple[int, ...] | None = None,
     mirror: CoefficientMirror | None = None,
+    dense_flip: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Labels]:
     """A batch for training, or for evaluation with `Augmentation.off()`.
 
@@ -311,7 +323,9 @@ def augment(
     if not 0 < image_size <= stored:
         raise InputError(f"image_size must lie in [1, {stored}], the side of the stored images, got {image_size}")
     draws = draw(augmentation, len(images), stored, image_size, size, generator)
-    return transform_images(images, draws, size), transform_labels(labels, draws, stored, size, flip, mirror)
+    return transform_images(images, draws, size), transform_labels(
+        labels, draws, stored, size, flip, mirror, dense_flip
+    )
 
 
 def transform_images(images: Tensor, draws: Draws, output_size: int) -> Tensor:

@@ -81,9 +81,9 @@ def _start(landmarks: Floats) -> Floats:
     return np.concatenate([landmarks[:9], arc, landmarks[30:31]])
 
 
-def outline(mesh: HeadMesh) -> npt.NDArray[np.bool_]:
-    """(256, 256) bool: the texels within jaw and forehead arc, which the dense points fill."""
-    half = _start(to_texels(mesh, mesh.landmark_grid, MAP_SIZE))
+def outline(landmarks: Floats) -> npt.NDArray[np.bool_]:
+    """(256, 256) bool: the texels within jaw and forehead arc of landmarks (68, 2), which the dense points fill."""
+    half = _start(landmarks)
     hull = cv2.convexHull(np.concatenate([half, _mirrored(half)]).astype(np.float32)).astype(np.int32)
     return np.asarray(cv2.fillConvexPoly(np.zeros((MAP_SIZE, MAP_SIZE), np.uint8), hull, 1), np.bool_)
 
@@ -114,15 +114,19 @@ def _spread(points: list[Floats], candidates: Floats) -> list[Floats]:
 
 @lru_cache(maxsize=1)
 def dense_points() -> DensePoints:
-    """The library's 520 points, by the rule above; the 68 landmarks come first, in their order."""
+    """The library's 520 points, on its own chart."""
     mesh = head_mesh()
-    landmarks = to_texels(mesh, mesh.landmark_grid, MAP_SIZE)
+    return dense_points_on(to_texels(mesh, mesh.landmark_grid, MAP_SIZE))
+
+
+def dense_points_on(landmarks: Floats) -> DensePoints:
+    """520 points by the rule above, landmarks first, on any chart whose landmarks lie at these texels (68, 2)."""
     landmarks = (landmarks + _mirrored(landmarks)[list(FLIP_68)]) / 2  # symmetric to the last bit
     kept = [p for p in landmarks if p[0] < _MIDDLE + 1e-9]
     for point in _subdivided(_start(landmarks)):
         if np.linalg.norm(np.array(kept) - point, axis=1).min() >= _APART and not 0 < _MIDDLE - point[0] < _APART / 2:
             kept.append(point)
-    v, u = np.nonzero(outline(mesh)[:, : MAP_SIZE // 2])
+    v, u = np.nonzero(outline(landmarks)[:, : MAP_SIZE // 2])
     rows = np.unique(v)
     middle = np.stack([np.full(len(rows), _MIDDLE), rows], -1)
     half = np.array(_spread(kept, np.concatenate([np.stack([u, v], -1).astype(np.float64), middle])))
@@ -143,6 +147,17 @@ def _flip_of(texels: Floats, tolerance: float) -> Ints:
             f"{tolerance:g} texels (the first: number {first}, at {texels[first].tolist()}); flips of the data need one"
         )
     return flip.astype(np.int32)
+
+
+def after_landmarks(points: DensePoints, landmarks: Floats) -> DensePoints:
+    """A user's points behind the 68 landmarks (68, 2) of their chart, less those within a texel of a landmark."""
+    own = cKDTree(landmarks).query(points.texels)[0] > 1
+    own &= own[points.flip]  # a point goes with its mirror image
+    index = np.cumsum(own) - 1 + 68
+    flip = np.concatenate([np.array(FLIP_68), index[points.flip[own]]])
+    return DensePoints(
+        np.concatenate([landmarks, points.texels[own]]), flip.astype(np.int32), np.arange(68, dtype=np.int32)
+    )
 
 
 def load_dense_points(path: str | Path, tolerance: float = 4.0) -> DensePoints:
@@ -176,7 +191,7 @@ def draw_dense_points(scale: int = 2) -> npt.NDArray[np.uint8]:
     dense = (model.mean[at] * weights[..., None]).sum(1)
     side = MAP_SIZE * scale
     figure = np.full((side, 3 * side, 3), 255, np.uint8)
-    inside = np.repeat(np.repeat(outline(model.mesh), scale, 0), scale, 1)
+    inside = np.repeat(np.repeat(outline(points.texels[:68]), scale, 0), scale, 1)
     figure[:, :side][inside] = (238, 240, 244)
     shown = [points.texels]
     for yaw in (0.0, 40.0):

@@ -14,6 +14,7 @@ SYNTHETIC = "synthetic"
 
 _LABEL_TYPES: dict[str, tuple[tuple[int, ...], str]] = {
     **LABELS,  # landmarks and visible may be of other shapes
+    "dense": ((), "float32"),  # of any number of points
     "box": ((4,), "float32"),
     "crop": ((2, 3), "float64"),
     "name": ((), "U"),
@@ -29,7 +30,9 @@ def label_fault(labels: dict[str, npt.NDArray[Any]], count: int) -> str | None:
         if name not in _LABEL_TYPES:
             return f"{name!r} is no label of this version"
         shape, kind = _LABEL_TYPES[name]
-        if name == "landmarks":
+        if name == "dense":
+            fits = array.ndim == 3 and array.shape[0] == count and array.shape[1] >= 68 and array.shape[2] == 3
+        elif name == "landmarks":
             fits = array.shape in [(count, k, d) for k in (21, 68) for d in (2, 3)]
         else:
             fits = array.shape == (count, *(points if name == "visible" else shape))

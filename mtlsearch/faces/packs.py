@@ -4,6 +4,7 @@
     <folder>/train.images.npy   (N, H, H, 3) uint8 RGB
     <folder>/train.labels.npz   named arrays, no pickles; the table below
     <folder>/basis.npz          of real data with parameters: the 68 rows of the model they belong to
+    <folder>/dense.npz          of data with dense points: flip (D,), the permutation that mirrors them
     … the same for val and test
 
 | label | shape per sample | what |
@@ -12,6 +13,7 @@
 | visible | (K,) bool | |
 | angles | (3,) float32 | degrees: pitch, yaw, roll as the data set has them; NaN where it does not say |
 | pose, shape, expression | (12,), (40,), (10,) float32 | of the morphable model; only where the data set has them |
+| dense | (D, 3) float32 | points of the whole face, the 68 landmarks first; only where the data set has them |
 | box | (4,) float32 | stored pixels; √(w·h) normalises the NME. Synthetic faces have none: it is the landmarks' box |
 | crop | (2, 3) float64 | pixels of the original photograph to pixels of the stored image; not for synthetic faces |
 | name | str | of the sample in its data set; not for synthetic faces |
@@ -49,6 +51,7 @@ from mtlsearch.training.problem import Progress
 
 CACHE_VARIABLE = "MTLSEARCH_CACHE"
 BASIS_FILE = "basis.npz"
+DENSE_FILE = "dense.npz"
 _MANIFEST_LIMIT = 1 << 24
 _LABEL_BYTES = 16384  # of one face, ten times what any has
 
@@ -104,6 +107,18 @@ class Pack:
     def digest(self) -> str:
         """16 hex digits that name the pack's content: they follow from its manifest, and so from every checksum."""
         return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def dense_flip(self) -> tuple[int, ...] | None:
+        """The permutation that puts the dense points of a mirrored face back in order; None where the pack has none."""
+        if DENSE_FILE not in self.manifest["files"]:
+            return None
+        flip = load_npz(self.folder / DENSE_FILE, 1 << 20).get("flip")
+        if flip is None or flip.ndim != 1 or flip.dtype.kind != "i" or len(flip) < 68:
+            raise _damaged(self.folder, DENSE_FILE, "not the mirror permutation of dense points")
+        if ((flip < 0) | (flip >= len(flip))).any() or (flip[flip] != np.arange(len(flip))).any():
+            raise _damaged(self.folder, DENSE_FILE, "its permutation is no mirror: done twice it must give all back")
+        return tuple(int(index) for index in flip)
 
     @cached_property
     def basis(self) -> LandmarkBasis | None:
@@ -179,7 +194,7 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
     for name, found in listed.items():
         if found != {f"{name}.images.npy", f"{name}.labels.npz"} or Path(name).name != name:
             raise _damaged(folder, path.name, f"lists unexpected files for split {name!r}")
-    if set(manifest["files"]) - {BASIS_FILE}:
+    if set(manifest["files"]) - {BASIS_FILE, DENSE_FILE}:
         raise _damaged(folder, path.name, "lists unexpected files")
     for file, expected, sha256 in files:
         try:

@@ -98,6 +98,7 @@ class FaceProblem:
             self.image_size,
             generator,
             mirror=self._mirror,
+            dense_flip=pack.dense_flip,
         )
         return images.contiguous(memory_format=torch.channels_last), self._targets(moved)
 

@@ -10,7 +10,14 @@ import pytest
 from scipy.spatial import cKDTree
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.dense_points import COUNT, dense_points, draw_dense_points, load_dense_points, outline
+from mtlsearch.faces.dense_points import (
+    COUNT,
+    dense_points,
+    dense_points_on,
+    draw_dense_points,
+    load_dense_points,
+    outline,
+)
 from mtlsearch.faces.geometry import FLIP_68, pose_matrix, project
 from mtlsearch.faces.morphable_model import morphable_model
 from mtlsearch.faces.position_maps import position_map
@@ -22,7 +29,7 @@ def test_the_rule() -> None:
     assert cKDTree(points.texels).query(points.texels, k=2)[0][:, 1].min() > 1  # distinct, by more than a texel
     np.testing.assert_array_equal(points.flip[points.flip], np.arange(520))
     np.testing.assert_allclose(points.texels[points.flip] * [-1, 1] + [255, 0], points.texels, atol=1e-9)
-    v, u = np.nonzero(outline(model.mesh))
+    v, u = np.nonzero(outline(points.texels[:68]))
     assert len(v) > 0.6 * 256**2
     assert cKDTree(points.texels).query(np.stack([u, v], -1))[0].max() < 12
 
@@ -49,6 +56,12 @@ def test_points_from_the_mesh_and_from_the_map_agree() -> None:
 def test_the_published_index_file_of_the_68_landmarks() -> None:
     points = load_dense_points(Path(os.environ["MTLSEARCH_DATA"]) / "morphable-68" / "uv_kpt_ind.txt", tolerance=8)
     assert len(points) == 68 and tuple(points.flip) == FLIP_68
+    dense = dense_points_on(points.texels)  # the rule on the chart of the published maps
+    assert len(dense) == COUNT and tuple(dense.flip[:68]) == FLIP_68
+    assert cKDTree(dense.texels).query(dense.texels, k=2)[0][:, 1].min() > 1
+    v, u = np.nonzero(outline(dense.texels[:68]))
+    assert cKDTree(dense.texels).query(np.stack([u, v], -1))[0].max() < 12
+    assert (dense.texels[:, 1] < dense.texels[17:27, 1].min()).mean() >= 0.15
 
 
 def test_a_users_file(tmp_path: Path) -> None:

@@ -173,22 +173,5 @@ def test_a_split_without_profiles_is_refused() -> None:
         FaceProblem(load_run_config("quick", [*SMALL[:1], "data.val=1", "data.test=1", "data.image_size=32"])).prepare()  # type: ignore[arg-type]
 
 
-def test_missing_pretrained_weights_are_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
-    def offline(name: str, pretrained: bool, **_: object) -> None:
-        assert pretrained
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(InputError, match=r"model\.pretrained: the weights of 'resnet18' cannot be had here"):
-        Backbone("resnet18", pretrained=True, image_size=64)
-
-
-def test_backbones_without_a_map_are_refused() -> None:
-    with pytest.raises(InputError, match="not a map"):
-        Backbone("vit_tiny_patch16_224", pretrained=False, image_size=224)
-
-
 def test_the_system_is_named_in_its_config() -> None:
     assert Morphable.Config.model_fields["system"].default == "morphable"

@@ -39,7 +39,8 @@ class FaceSample:
     degrees: pitch, yaw, roll as the file has them, NaN where it does not say; parameters (62,) or None: 12 pose
     numbers, row-major 3×4 [sR | t] from model units to y-up pixels, 40 shape and 10 expression coefficients; box (4,):
     left, top, right, bottom of the box whose √(w·h) normalises the NME; crop (4,): the square that a network is shown;
-    original (2, 3) or None: pixels of `image` to pixels of the photograph, where the published image is a crop already.
+    original (2, 3) or None: pixels of `image` to pixels of the photograph, where the published image is a crop already;
+    dense (D, 3) or None: points of the whole face, the 68 landmarks first, with the data set's `dense_flip`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class FaceSample:
     box: Floats
     crop: Floats
     original: Floats | None = None
+    dense: Floats | None = None
 
 
 class FaceDataset(ABC):
@@ -73,6 +75,9 @@ class FaceDataset(ABC):
     default_split: ClassVar[str] = "train"
     pose_limit: ClassVar[float | None] = None
     """samples with any angle beyond it (degrees) do not count in the pose error, by this data set's protocol"""
+
+    dense_flip: npt.NDArray[np.integer] | None = None
+    """(D,): the permutation that puts the dense points of a mirrored face back in order, where samples have them"""
 
     left_out: int = 0
     """faces that its lists name and that are no samples, since they lack what a sample needs"""

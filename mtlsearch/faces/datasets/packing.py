@@ -18,7 +18,7 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats
 from mtlsearch.faces.geometry import rotate_pose, stored_side, transform_points
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES
 from mtlsearch.faces.pack_writer import PackPlan, SplitPlan, digest_of, write_pack
-from mtlsearch.faces.packs import BASIS_FILE, Pack, open_pack, pack_lock
+from mtlsearch.faces.packs import BASIS_FILE, DENSE_FILE, Pack, open_pack, pack_lock
 from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 
@@ -152,11 +152,13 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         "names_sha256": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
     }
     stamps = dataset.stamps()
-    arrays = {}
+    arrays: dict[str, dict[str, npt.NDArray[Any]]] = {}
     if dataset.basis is not None and first.parameters is not None:
         basis = dataset.basis
         arrays[BASIS_FILE] = {"mean": basis.mean, "shape": basis.shape, "expression": basis.expression}
     facts["basis_sha256"] = digest_of(arrays[BASIS_FILE]) if arrays else None
+    if first.dense is not None and dataset.dense_flip is not None:
+        arrays[DENSE_FILE] = {"flip": dataset.dense_flip}
 
     def split_plan(indices: list[int]) -> SplitPlan:
         def read(i: int) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
@@ -212,6 +214,8 @@ def _labels(sample: FaceSample, affine: Floats, stored_size: int) -> dict[str, n
         "box": transform_points(sample.box.reshape(2, 2), affine).reshape(4).astype(np.float32),
         "crop": np.vstack([affine, [0, 0, 1]])[:2] @ np.linalg.inv(original),
     }
+    if sample.dense is not None:
+        labels["dense"] = transform_points(sample.dense, affine).astype(np.float32)
     if sample.parameters is not None:
         pose, coefficients = sample.parameters[:12], sample.parameters[12:].astype(np.float32)
         labels["pose"] = rotate_pose(pose, affine, len(sample.image), stored_size).astype(np.float32)

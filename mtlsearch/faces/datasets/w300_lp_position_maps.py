@@ -4,7 +4,8 @@ Network", ECCV 2018): a 256×256 crop beside a map of where each point of the fa
     <root>/…/AFW_134212_1_0.jpg, .npy (256, 256, 3)   x, y in pixels of the crop, z in the same scale from 0
     <root>/uv_kpt_ind.txt                             (2, 68): column and row of each landmark in a map
 
-A .mat file beside a map, in the layout of 300W-LP, gives the angles; without one they are unknown.
+A .mat file beside a map, in the layout of 300W-LP, gives the angles; without one they are unknown. The dense points of
+Basak 2023 are read from the maps: those of the stated rule (`dense_points`), or a user's in `dense_points.txt`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,17 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sampl
 from mtlsearch.faces.datasets.fitted_mat import read_fit
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.w300_lp import photograph
+from mtlsearch.faces.dense_points import (
+    MAP_SIZE,
+    DensePoints,
+    after_landmarks,
+    dense_points_on,
+    load_dense_points,
+)
 from mtlsearch.faces.safe_files import check_size, load_npy
 
 LANDMARKS_FILE = "uv_kpt_ind.txt"
+DENSE_FILE = "dense_points.txt"
 _MAX_MAP_BYTES = 64 << 20
 
 
@@ -40,7 +49,7 @@ class W300LPPositionMaps(FaceDataset):
         return photograph(self.names[index])
 
     def shared_files(self) -> list[Path]:
-        return [self.root / LANDMARKS_FILE]
+        return [self.root / LANDMARKS_FILE, self.root / DENSE_FILE]
 
     @cached_property
     def _at(self) -> npt.NDArray[np.int64]:
@@ -53,6 +62,17 @@ class W300LPPositionMaps(FaceDataset):
             raise InputError(f"{path} must hold 2 rows (column, row) of 68 numbers, found {at.shape}")
         return at.round().astype(np.int64)
 
+    @cached_property
+    def _dense(self) -> DensePoints:
+        landmarks = self._at.T.astype(np.float64)
+        if (self.root / DENSE_FILE).exists():
+            return after_landmarks(load_dense_points(self.root / DENSE_FILE), landmarks)
+        return dense_points_on(landmarks)
+
+    @property
+    def dense_flip(self) -> npt.NDArray[np.integer]:  # type: ignore[override]
+        return self._dense.flip
+
     def _read(self, index: int) -> FaceSample:
         path = self.root / f"{self.names[index]}.npy"
         position_map = load_npy(path, _MAX_MAP_BYTES)
@@ -61,7 +81,11 @@ class W300LPPositionMaps(FaceDataset):
         u, v = self._at
         if not (min(u.min(), v.min()) >= 0 and u.max() < position_map.shape[1] and v.max() < position_map.shape[0]):
             raise InputError(f"{self.root / LANDMARKS_FILE}: places outside the map of {position_map.shape[:2]}")
+        if position_map.shape[:2] != (MAP_SIZE, MAP_SIZE):
+            raise InputError(f"{path} must be {MAP_SIZE}×{MAP_SIZE}, found {position_map.shape[:2]}")
         landmarks = position_map[v, u].astype(np.float64)
+        dense = self._dense.from_map(position_map).astype(np.float64)
+        dense[:68] = landmarks
         image = load_image(path.with_suffix(".jpg"))
         mat = path.with_suffix(".mat")
         angles = read_fit(mat).angles if mat.exists() else np.full(3, np.nan)
@@ -69,4 +93,4 @@ class W300LPPositionMaps(FaceDataset):
         if height != width:
             raise InputError(f"{path.with_suffix('.jpg')} must be square, found {width}×{height}")
         crop = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        return face_sample(self.names[index], image, landmarks, angles, crop=crop)
+        return face_sample(self.names[index], image, landmarks, angles, crop=crop, dense=dense)
