@@ -34,8 +34,8 @@ def active_parameter_count(model: nn.Module, images: torch.Tensor) -> int:
     try:
         for parameter in parameters:
             parameter.requires_grad_(True)
-        with torch.enable_grad():
-            outputs = [leaf for leaf in tree_leaves(model(images)) if isinstance(leaf, torch.Tensor)]
+        with torch.inference_mode(False), torch.enable_grad():
+            outputs = [leaf for leaf in tree_leaves(model(images.clone())) if isinstance(leaf, torch.Tensor)]
             total = torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum()
             gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     finally:
