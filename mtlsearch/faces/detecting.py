@@ -31,6 +31,9 @@ class FaceDetector:
                 f"face_detection_yunet_2023mar.onnx of OpenCV's model zoo; without one, give --box, or photographs "
                 f"that show one face each"
             )
+        level = cv2.utils.logging.getLogLevel()
+        # OpenCV would print what is said below, and warnings that mean nothing here
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         try:
             self._detector = cv2.FaceDetectorYN.create(str(file), "", (320, 320), score, _OVERLAP, _KEPT)
             self.detect(np.zeros((320, 320, 3), np.uint8))
@@ -38,6 +41,8 @@ class FaceDetector:
             raise InputError(
                 f"--detector: {file} is no network for FaceDetectorYN ({' '.join(str(error).split())[:200]})"
             ) from None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
 
     def detect(self, image: Bytes) -> list[Floats]:
         """The boxes (4,) left, top, right, bottom, in pixels of an image (H, W, 3) RGB, the surest first."""

@@ -47,7 +47,7 @@ def scoreboard(evaluation: Evaluation) -> list[Table | str]:
     ]
     shown = evaluation.source if evaluation.source in _TITLES else _DEFAULT
     rows = published_for(shown)
-    if evaluation.whole:
+    if evaluation.source == shown and evaluation.whole:
         parts: list[Table | str] = [_table(title, [*own, *map(_published, rows)])]
     else:
         parts = [_table(title, own)]

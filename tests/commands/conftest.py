@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from mtlsearch.faces.exporting import export_pack
 from mtlsearch.faces.packs import ensure_pack

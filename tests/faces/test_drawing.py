@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtlsearch.faces.drawing import BLUE, GREEN, OUTLINES_68, PREDICTED, RED, TRUE
-from mtlsearch.faces.drawing import axes_in_image, draw_axes, draw_comparison, draw_dense, draw_outlines
+from mtlsearch.faces.drawing import (
+    BLUE,
+    GREEN,
+    OUTLINES_68,
+    PREDICTED,
+    RED,
+    TRUE,
+    axes_in_image,
+    draw_axes,
+    draw_comparison,
+    draw_dense,
+    draw_outlines,
+)
 from mtlsearch.faces.geometry import pose_matrix, project
 
 FACE = np.array([[30.0, 40.0], [90.0, 40.0], [60.0, 100.0], [60.0, 20.0]])  # box 30, 20, 90, 100: centre 60, 60
