@@ -38,9 +38,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Options:
-    """A `choice` at one key: labels, and the sub-tree or value that each stands for."""
+    """A `choice` or `grid` at one key: labels, and the sub-tree or value that each stands for."""
 
     key: str
+    name: str
     labels: tuple[str, ...]
     values: tuple[Any, ...]
 
@@ -66,9 +67,7 @@ def parse_distribution(key: str, node: Any) -> Range | Options | None:
     if not (isinstance(node, Mapping) and len(node) == 1):
         return None
     name, arguments = next(iter(node.items()))
-    if name == "grid":
-        raise InputError(f"space: {key}: grid needs a grid sampler, which this version does not have; use choice")
-    if name == "choice":
+    if name in ("choice", "grid"):
         return _parse_options(key, name, arguments)
     if name in DISTRIBUTIONS:
         return _parse_range(key, name, arguments)
@@ -87,7 +86,7 @@ def _parse_options(key: str, name: str, options: Any) -> Options:
         labels.append(label if label not in labels else f"{label}#{sum(_label(o) == label for o in options)}")
     if len(set(labels)) != len(labels):
         labels = [f"{label}#{position}" for position, label in enumerate(labels, start=1)]
-    return Options(key, tuple(labels), tuple(options))
+    return Options(key, name, tuple(labels), tuple(options))
 
 
 def _label(option: Any) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlsearch.errors import InputError, unknown_name
-from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.distributions import Options
+from mtlsearch.search.settings import GridSampler, SearchSettings
 from mtlsearch.search.space import Point, Space
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.merge import VARIANT_KEYS, Tree, contains_distribution, is_distribution, merge
@@ -104,6 +105,7 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
         raise InputError(
             f"{path.name}: search.start_with: two baselines would both be called one of {', '.join(names)}"
         )
+    settings = _sized(space, settings, path.name)
     return SearchPlan(path.stem, space, settings, baselines)
 
 
@@ -129,6 +131,21 @@ def _refuse_reaching_into_a_choice(space: Mapping[str, Any], override: str) -> N
                 f"--set {override}: {where} is a choice of this space; set it whole, for example "
                 f"--set '{where}={{name: …, {leaf}: …}}'"
             )
+
+
+def _sized(space: Space, settings: SearchSettings, source: str) -> SearchSettings:
+    """The settings with the number of trials that a grid has, and no `grid` where another sampler would draw of it."""
+    if isinstance(settings.sampler, GridSampler):
+        size = sum(1 for _ in space.grid())
+        asked = settings.num_samples if "num_samples" in settings.model_fields_set else size
+        return settings.model_copy(update={"num_samples": min(size, asked)})
+    for name, parameter in space.parameters():
+        if isinstance(parameter, Options) and parameter.name == "grid":
+            raise InputError(
+                f"{source}: space.{name}: grid is for `search: {{sampler: grid}}`; with {settings.sampler.name} use "
+                "choice"
+            )
+    return settings
 
 
 def _check_every_option(space: Space, source: str) -> None:

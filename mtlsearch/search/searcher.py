@@ -18,7 +18,7 @@ from optuna.trial import TrialState as OptunaState
 from ray.tune.search import Searcher
 
 from mtlsearch.search.distributions import Options, Range
-from mtlsearch.search.settings import TPE, SearchSettings
+from mtlsearch.search.settings import TPE, GridSampler, SearchSettings
 from mtlsearch.search.study import Study, TrialState
 
 Launch = Callable[[TrialState], dict[str, Any]]
@@ -67,14 +67,18 @@ class StudySearcher(_StatelessSearcher):
             sampler=make_sampler(settings),
         )
         self._open: dict[str, optuna.Trial] = {}
+        first = [baseline.point for baseline in study.plan.baselines]
+        points = study.plan.space.grid() if isinstance(settings.sampler, GridSampler) else iter(())
+        self._rest = (point for point in points if point not in first)
 
     def suggest(self, trial_id: str) -> Any:
         plan, number = self._study.plan, len(self._study.of_phase("search"))
         if number >= plan.settings.num_samples:
             return Searcher.FINISHED
         baseline = plan.baselines[number] if number < len(plan.baselines) else None
-        if baseline is not None:
-            self._optuna.enqueue_trial(baseline.point)
+        decided = baseline.point if baseline is not None else next(self._rest, None)
+        if decided is not None:
+            self._optuna.enqueue_trial(decided)
         asked = self._optuna.ask()
         tree = plan.space.resolve(lambda name, parameter: _suggest(asked, name, parameter))
         config = plan.config_of(tree).tree()

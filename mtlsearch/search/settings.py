@@ -32,6 +32,12 @@ class RandomSampler(Section):
     name: Literal["random"] = "random"
 
 
+class GridSampler(Section):
+    """Every combination of the space's options once, the last axis of the file changing fastest."""
+
+    name: Literal["grid"] = "grid"
+
+
 class Confirm(Section):
     """The `top` candidates and the baselines are trained again on fresh seeds, without early stopping."""
 
@@ -39,7 +45,7 @@ class Confirm(Section):
     seeds: Annotated[int, Field(ge=0)] = 3
 
 
-SamplerConfig = Annotated[TPE | RandomSampler, Field(discriminator="name")]
+SamplerConfig = Annotated[TPE | RandomSampler | GridSampler, Field(discriminator="name")]
 EarlyStoppingConfig = Annotated[ASHA | NoEarlyStopping, Field(discriminator="name")]
 
 
@@ -49,6 +55,7 @@ class SearchSettings(Section):
     objectives: Annotated[dict[str, Literal["min", "max"]], Field(min_length=1)]
     sampler: SamplerConfig = TPE()
     num_samples: PositiveInt = 16
+    """trials; of a grid all of it, unless this is given"""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     early_stopping: EarlyStoppingConfig = NoEarlyStopping()
     start_with: list[str] = []

@@ -63,6 +63,36 @@ class Space:
             raise InputError(f"start_with: {source} is not a point of this space: {'; '.join(faults)}")
         return point
 
+    def grid(self) -> Iterator[Point]:
+        """Every point of a space without ranges, the last axis of the file changing fastest.
+
+        Raises:
+            InputError: naming a range, which has no end of values.
+        """
+        turn: list[int] = []
+        while True:
+            taken: list[tuple[int, int]] = []
+            point: Point = {}
+
+            def draw(name: str, parameter: Range | Options) -> str:
+                if isinstance(parameter, Range):
+                    raise InputError(
+                        f"space: {name}: a grid has no place for {parameter.name}; list its values as grid or choice"
+                    )
+                index = turn[len(taken)] if len(taken) < len(turn) else 0  # noqa: B023 - called before the next turn
+                taken.append((index, len(parameter.labels)))  # noqa: B023
+                point[name] = parameter.labels[index]  # noqa: B023
+                return parameter.labels[index]
+
+            self.resolve(draw)
+            yield point
+            while taken and taken[-1][0] + 1 == taken[-1][1]:
+                taken.pop()
+            if not taken:
+                return
+            turn = [index for index, _ in taken]
+            turn[-1] += 1
+
     def probes(self) -> Iterator[Tree]:
         """A few trees that together hold every option at least once and both ends of every range."""
         for end in (0, 1):

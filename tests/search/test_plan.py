@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mtlsearch import strategies
 from mtlsearch.errors import InputError
 from mtlsearch.search.plan import load_plan, shipped_spaces
 from mtlsearch.training.yaml_files import dump_yaml
@@ -35,7 +36,8 @@ def write(tmp_path: Path, text: str) -> str:
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_every_shipped_space_is_usable_as_it_stands(name: str) -> None:
     plan = load_plan(name)
-    assert len(plan.baselines) == 2, "the published settings and the plain competent one"
+    expected = 0 if plan.settings.sampler.name == "grid" else 2
+    assert len(plan.baselines) == expected, "the published settings and the plain competent one"
     for baseline in plan.baselines:
         resolved = plan.config_of(plan.space.at(baseline.point))
         assert resolved.tree() == baseline.config.tree()
@@ -133,3 +135,19 @@ def test_a_studys_own_space_file_can_be_searched_again(tmp_path: Path) -> None:
     again = load_plan(str(tmp_path / "space.yaml"))
     assert [baseline.config for baseline in again.baselines] == [baseline.config for baseline in plan.baselines]
     assert list(again.space.probes()) == list(plan.space.probes())
+
+
+def test_the_strategies_space_holds_every_strategy_once_per_seed() -> None:
+    plan = load_plan("strategies")
+    points = [plan.config_of(plan.space.at(point)) for point in plan.space.grid()]
+    assert plan.settings.num_samples == len(points) == 5 * len(strategies())
+    assert points[0].strategy.name == "weighted_sum"
+    assert {config.strategy.name for config in points} == set(strategies())
+    assert load_plan("strategies", search={"num_samples": 3}).settings.num_samples == 3
+
+
+def test_a_grid_without_its_sampler_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"space\.seed: grid is for `search: \{sampler: grid\}`; with random use choice"
+    ):
+        load_plan("strategies", search={"sampler": "random"})

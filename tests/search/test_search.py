@@ -184,3 +184,22 @@ def test_with_every_trial_failing_there_is_no_winner(tmp_path: Path) -> None:
     assert outcome.winner is None
     assert all(trial.status == "failed" for trial in outcome.study.trials.values())
     assert not math.isfinite(outcome.study.trials[0].best.get("val/frequency_error", math.nan))
+
+
+def test_a_grid_visits_its_baseline_and_every_other_point_once(tmp_path: Path) -> None:
+    space = "{lr: {grid: [0.01, 0.003]}}"
+    outcome, _ = search(
+        tmp_path,
+        f"optimizer={space}",
+        "strategy={grid: [{name: weighted_sum}, {name: pcgrad}, {name: mgda}]}",
+        "model={width: 8}",
+        "schedule={name: cosine}",
+        "training.epochs=1",
+        sampler="grid",
+        early_stopping="none",
+        start_with=[],
+        confirm={"top": 1, "seeds": 0},
+    )
+    trials = outcome.study.of_phase("search")
+    seen = [(trial.config["optimizer"]["lr"], trial.config["strategy"]["name"]) for trial in trials]
+    assert len(seen) == len(set(seen)) == 6

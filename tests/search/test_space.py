@@ -123,3 +123,21 @@ def test_probes_hold_every_option_and_both_ends() -> None:
 def test_a_bad_distribution_deep_in_an_option_is_found_at_once() -> None:
     with pytest.raises(InputError, match=r"a\.x\.lr"):
         Space({}, {"a": {"choice": [{"name": "x", "lr": {"uniform": [2, 1]}}]}})
+
+
+def test_a_grid_is_every_combination_once_with_conditional_axes() -> None:
+    changes = {
+        "seed": {"grid": [0, 1]},
+        "strategy": {"grid": [{"name": "pcgrad"}, {"name": "cagrad", "c": {"choice": [0.1, 0.5]}}]},
+        "epochs": {"choice": [3, 5]},
+    }
+    space = Space(BASE, changes)
+    trees = [space.at(point) for point in space.grid()]
+    seen = [(t["seed"], t["strategy"]["name"], t["strategy"].get("c"), t["epochs"]) for t in trees]
+    assert seen[:2] == [(0, "pcgrad", None, 3), (0, "pcgrad", None, 5)]
+    assert len(seen) == len(set(seen)) == 2 * (1 + 2) * 2
+
+
+def test_a_grid_has_no_ranges() -> None:
+    with pytest.raises(InputError, match=r"optimizer\.lr: a grid has no place for loguniform"):
+        list(Space(BASE, {"optimizer": {"lr": {"loguniform": [0.001, 1]}}}).grid())
