@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ def test_the_file_alone_predicts_what_pytorch_does(
     assert [output.name for output in session.get_outputs()] == ["landmarks", "angles", "dense"][
         : 3 if kind == "dense" else 2
     ]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["mtlsearch"]) == facts
     given = facts["input"]
     sample = open_dataset("aflw2000", photographs)[5]
     affine = crop_affine(sample.crop, given["size"], given["size"])

@@ -11,10 +11,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from mtlsearch.faces.batches import DeviceSplit
+from mtlsearch.faces.checkpoints import load_system
+from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
 from mtlsearch.faces.detecting import FaceDetector
+from mtlsearch.faces.evaluation import predict_split, score_split
 from mtlsearch.faces.geometry import crop_from_box
+from mtlsearch.faces.metrics import nme
+from mtlsearch.faces.predicting import predict_crops
 from tests.commands.test_commands import call
 
 
@@ -221,3 +229,21 @@ def test_a_large_photograph_is_searched_at_half_its_size(tmp_path: Path) -> None
     image[640:704, 128:192] = 255
     (box,) = FaceDetector(_detector(tmp_path / "detector.onnx")).detect(image)
     np.testing.assert_allclose(box, [112, 640, 208, 704], atol=1e-3)
+
+
+def test_predictions_on_photographs_are_those_that_evaluation_scores(
+    morphable_checkpoint: Path,
+    photographs: Path,
+    tmp_path: Path,
+) -> None:
+    loaded = load_system(morphable_checkpoint)
+    dataset = open_dataset("aflw2000", photographs)
+    pack = pack_dataset(dataset, tmp_path / "pack", CropSettings(loaded.image_size, 1.0))
+    with torch.inference_mode():
+        images = DeviceSplit(pack.split("test"), torch.device("cpu"), ())
+        scores = score_split(predict_split(loaded.model, images, pack, 32), pack, "test", 32).per_image()
+    for i in range(0, len(dataset), 7):
+        sample = dataset[i]
+        (face,) = predict_crops(loaded.model, loaded.image_size, sample.image, [sample.crop])
+        own = nme(face.landmarks[None], sample.landmarks[None])[0]
+        assert own == pytest.approx(scores["nme"][i].item(), abs=1e-3)

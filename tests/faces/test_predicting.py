@@ -1,8 +1,7 @@
-"""Predictions come back to the photograph's pixels, whatever the crop; and they are those that evaluation scores."""
+"""Predictions come back to the photograph's pixels, whatever the crop."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +11,8 @@ import torch
 from torch import nn
 
 from mtlsearch.faces.augmentation import Augmentation, augment
-from mtlsearch.faces.batches import DeviceSplit
-from mtlsearch.faces.checkpoints import load_system
-from mtlsearch.faces.datasets import open_dataset
-from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
-from mtlsearch.faces.evaluation import predict_split, score_split
 from mtlsearch.faces.geometry import crop_from_box
-from mtlsearch.faces.metrics import nme
 from mtlsearch.faces.predicting import normalize, predict_crops, whole_image
-from tests.commands.conftest import morphable_checkpoint, photographs  # noqa: F401 - fixtures
 
 
 class _Brightest(nn.Module):
@@ -83,21 +75,3 @@ def test_images_are_normalised_as_in_training() -> None:
     images = torch.randint(0, 256, (3, 20, 20, 3), dtype=torch.uint8)
     expected, _ = augment(images, {}, Augmentation.off(), 20)
     torch.testing.assert_close(normalize(images), expected, rtol=0, atol=1e-5)
-
-
-def test_predictions_on_photographs_are_those_that_evaluation_scores(
-    morphable_checkpoint: Path,  # noqa: F811
-    photographs: Path,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    loaded = load_system(morphable_checkpoint)
-    dataset = open_dataset("aflw2000", photographs)
-    pack = pack_dataset(dataset, tmp_path / "pack", CropSettings(loaded.image_size, 1.0))
-    with torch.inference_mode():
-        images = DeviceSplit(pack.split("test"), torch.device("cpu"), ())
-        scores = score_split(predict_split(loaded.model, images, pack, 32), pack, "test", 32).per_image()
-    for i in range(0, len(dataset), 7):
-        sample = dataset[i]
-        (face,) = predict_crops(loaded.model, loaded.image_size, sample.image, [sample.crop])
-        own = nme(face.landmarks[None], sample.landmarks[None])[0]
-        assert own == pytest.approx(scores["nme"][i].item(), abs=1e-3)
