@@ -77,7 +77,7 @@ def _faces(checkpoint: Path, config: FaceRunConfig, split: str, where: ScoredDat
             save_figures(evaluation, packs[0], size, figures, facts)
     console.print(f"{checkpoint}, epoch {loaded.epoch}: system {config.system}, input {size}×{size}\n", soft_wrap=True)
     for part in (*scoreboard(evaluation), metrics_table(evaluation)):
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, str))
         console.print()
     for line in cost_lines(evaluation):
         console.print(line, soft_wrap=True)

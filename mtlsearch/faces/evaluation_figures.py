@@ -158,5 +158,5 @@ def _sheet(evaluation: Evaluation, pack: Pack, image_size: int, rows: np.ndarray
 
 def _three(angles: Sequence[float]) -> str:
     """Pitch, yaw, roll in whole degrees; a dash for one that is unknown."""
-    shown = (f"{angle:.0f}" if math.isfinite(angle) else "-" for angle in angles)
+    shown = (f"{round(angle)}" if math.isfinite(angle) else "-" for angle in angles)
     return "pitch {} yaw {} roll {}".format(*shown)
