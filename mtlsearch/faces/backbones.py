@@ -44,11 +44,12 @@ def to_map(features: Tensor, channels: int, prefix_tokens: int = 0) -> Tensor | 
         return features.permute(0, 3, 1, 2)
     if features.ndim != 3 or features.shape[2] != channels:
         return None
-    patches = features[:, prefix_tokens:]
-    side = math.isqrt(patches.shape[1])
-    if side == 0 or side * side != patches.shape[1]:
-        return None
-    return patches.transpose(1, 2).unflatten(2, (side, side))
+    for prefix in (prefix_tokens, 1):  # VOLO has a class token that it does not count
+        patches = features[:, prefix:]
+        side = math.isqrt(patches.shape[1])
+        if side > 0 and side * side == patches.shape[1]:
+            return patches.transpose(1, 2).unflatten(2, (side, side))
+    return None
 
 
 class Backbone(nn.Module):
@@ -64,7 +65,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, pretrained: bool, image_size: int) -> None:
         super().__init__()
-        self.model = _create(name, pretrained)
+        self.model = create_backbone(name, pretrained)
         try:
             features = self._probe(image_size)
         except _SIZE_ERRORS as error:
@@ -100,7 +101,8 @@ class Backbone(nn.Module):
         return features
 
 
-def _create(name: str, pretrained: bool, **options: Any) -> Any:
+def create_backbone(name: str, pretrained: bool, **options: Any) -> Any:
+    """timm's model without its classifier; InputError where the weights cannot be had. options go to timm."""
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     except _DOWNLOAD_ERRORS as error:
@@ -117,7 +119,7 @@ def _create_for_size(name: str, pretrained: bool, size: int, built: Any, error: 
     if isinstance(error, InputError):
         raise error
     try:
-        return _create(name, pretrained, img_size=size)
+        return create_backbone(name, pretrained, img_size=size)
     except (*_SIZE_ERRORS, InputError) as refused:
         raise _wrong_size(name, size, built, error if isinstance(refused, TypeError) else refused) from None
 

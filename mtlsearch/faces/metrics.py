@@ -122,6 +122,14 @@ def to_21_points(landmarks: Array) -> Array:
     return _like(torch.stack([points[:, list(group)].mean(dim=1) for group in POINTS_68_TO_21], dim=1), landmarks)
 
 
+def visible_21_points(visible: Array) -> Array:
+    """(N, 68) bool -> (N, 21) bool: of the points of `to_21_points`, those whose constituents are all visible."""
+    if visible.ndim != 2 or visible.shape[1] != 68:
+        raise ValueError(f"visible must be (N, 68), got {tuple(visible.shape)}")
+    seen = _torch(visible)
+    return _like(torch.stack([seen[:, list(group)].all(dim=1) for group in POINTS_68_TO_21], dim=1), visible)
+
+
 def yaw_bin(yaw: Array) -> Array:
     """The published bin of each |yaw|: (N,) degrees -> (N,) int64: 0 in [0, 30], 1 in (30, 60], 2 above; -1 unknown."""
     angle = _torch(yaw).double().abs()
