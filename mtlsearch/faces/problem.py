@@ -13,7 +13,7 @@ from torch import nn
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.faces import geometry
 from mtlsearch.faces.accumulator import FaceScores
-from mtlsearch.faces.augmentation import Labels, augment, centre_crop
+from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
 from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
@@ -88,19 +88,8 @@ class FaceProblem:
         return len(self._pack(split).split(split))
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-        pack = self._pack("train")
-        stored, labels = self._images("train").batch(indices)
-        images, moved = augment(
-            stored,
-            labels,
-            self.config.augmentation,
-            pack.image_size,
-            self.image_size,
-            generator,
-            mirror=self._mirror,
-            dense_flip=pack.dense_flip,
-        )
-        return images.contiguous(memory_format=torch.channels_last), self._targets(moved)
+        images, labels = self._load(indices, self.config.augmentation, generator)
+        return images, self._targets(labels)
 
     def build_model(self) -> nn.Module:
         model: System = SYSTEMS[self.config.system](self.config, self._statistics)
@@ -187,6 +176,24 @@ class FaceProblem:
             names = self._stored_labels if split == "train" else ()
             self._splits[split] = DeviceSplit(self._pack(split).split(split), self._device, names)
         return self._splits[split]
+
+    def _load(
+        self, rows: torch.Tensor, augmentation: Augmentation, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, Labels]:
+        """Rows of the training split as the network sees them, and the labels that it learns from, on the device."""
+        pack = self._pack("train")
+        stored, labels = self._images("train").batch(rows)
+        images, moved = augment(
+            stored,
+            labels,
+            augmentation,
+            pack.image_size,
+            self.image_size,
+            generator,
+            mirror=self._mirror,
+            dense_flip=pack.dense_flip,
+        )
+        return images.contiguous(memory_format=torch.channels_last), moved
 
     @cached_property
     def _mirror(self) -> CoefficientMirror | None:
