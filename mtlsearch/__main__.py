@@ -6,7 +6,9 @@ COMMANDS = {
     "tune": "search a space and confirm the winner beside its baselines",
     "train": "train one run config, or a published recipe by name",
     "reproduce": "train a recorded trial again and compare every number",
-    "evaluate": "score a checkpoint on a split of its data",
+    "evaluate": "score a checkpoint, of faces in the papers' layout beside the papers",
+    "predict": "draw landmarks and head axes on photographs and videos",
+    "export": "write a checkpoint as ONNX, checked against PyTorch",
     "data": "render, pack, inspect, export and preview face data",
 }
 

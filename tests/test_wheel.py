@@ -41,6 +41,8 @@ def test_it_carries_spaces_recipes_and_types(installed: Path) -> None:
         path.stem for path in (ROOT / "search_spaces").glob("*.yaml")
     }
     assert (package / "recipes" / "kim2023.yaml").exists()
+    published = {path.stem for path in (package / "faces" / "published").glob("*.yaml")}
+    assert published == {"kim2023", "basak2023", "zhang2018", "targets"}
     assert (package / "py.typed").exists()
     assert not (installed / "tests").exists()
 

@@ -118,6 +118,17 @@ class FaceScores:
             "mae_geodesic": geodesic[whole].mean().item(),
         }
 
+    def per_image(self) -> dict[str, torch.Tensor]:
+        """What `compute` sums up, (N,) float64 each, in the order in which the images came.
+
+        nme, nme_3d: percent; pitch, yaw, roll: absolute errors in degrees, NaN where an angle does not count; geodesic:
+        degrees.
+        """
+        table = self._table()
+        turned = torch.where(self._counted(), table[:, 3:6], torch.nan)
+        errors = dict(zip(("pitch", "yaw", "roll"), turned.unbind(1)))
+        return {"nme": table[:, 0], "nme_3d": table[:, 1], **errors, "geodesic": table[:, 6]}
+
     @property
     def pose_count(self) -> int:
         """Images whose whole pose counts in the pose error."""

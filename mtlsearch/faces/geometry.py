@@ -286,6 +286,18 @@ def transform_points(points: Array, affine: Array) -> Array:
     return _join([flat, points[..., 2:] * scale[..., None, None]])
 
 
+def invert_affine(affine: Array) -> Array:
+    """The inverse (…, 2, 3) of maps (…, 2, 3) of the plane."""
+    linear = _namespace(affine).linalg.inv(affine[..., :2])
+    return _join([linear, -(linear @ affine[..., 2:])])
+
+
+def compose_affines(after: Array, before: Array) -> Array:
+    """The map (…, 2, 3) that does `before`, then `after`."""
+    linear = after[..., :2] @ before[..., :2]
+    return _join([linear, after[..., :2] @ before[..., 2:] + after[..., 2:]])
+
+
 def rotate_pose(pose: Array, affine: Array, height: int, new_height: int) -> Array:
     """The pose after a similarity of the image (rotation, scale, shift; no mirroring, see `mirror_pose`).
 

@@ -12,21 +12,20 @@ from torch import nn
 
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.faces import geometry
-from mtlsearch.faces.accumulator import FaceScores, GroundTruth
+from mtlsearch.faces.accumulator import FaceScores
 from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
 from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
 from mtlsearch.faces.dense_labels import SOURCES, dense_of
-from mtlsearch.faces.metrics import YAW_BINS, box_size, within_pose_limit, yaw_bin
+from mtlsearch.faces.evaluation import predict_split, score_split
+from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit, yaw_bin
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.faces.systems import SYSTEMS, System
 from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Prediction, Targets
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.problem import Progress
 
-#: images at a time while evaluating
-_EVALUATION_BATCH = 256
 #: faces that statistics are taken of, and of systems with dense points, which weigh eight times as much; a training
 #: split of 3DDFA's has thirty times as many
 _STATISTICS, _DENSE_STATISTICS = 20_000, 2_000
@@ -89,7 +88,7 @@ class FaceProblem:
         return len(self._pack(split).split(split))
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-        images, labels = self._load("train", indices, self._stored_labels, self.config.augmentation, generator)
+        images, labels = self._load(indices, self.config.augmentation, generator)
         return images, self._targets(labels)
 
     def build_model(self) -> nn.Module:
@@ -105,20 +104,14 @@ class FaceProblem:
         return model.losses(model(images), targets)  # type: ignore[operator]
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        scores = FaceScores(self._pose_limit(split))
-        for rows in torch.arange(self.size(split)).split(_EVALUATION_BATCH):
-            images, _ = self._load(split, rows, (), Augmentation.off())
-            prediction: Prediction = model.decode(model(images))  # type: ignore[operator]
-            self._add(scores, prediction, split, rows)
-        return scores.compute()
+        prediction = predict_split(model, self._images(split), self._pack(split), self.image_size)
+        return score_split(prediction, self._pack(split), split, self.image_size).compute()
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
         """The mean landmarks and mean angles of the training split, for every face."""
         targets, count = self._statistics.targets, self.size(split)
         constant = Prediction(targets.landmarks.mean(0).expand(count, -1, -1), targets.angles.mean(0).expand(count, -1))
-        scores = FaceScores(self._pose_limit(split))
-        self._add(scores, constant, split, torch.arange(count))
-        return scores.compute()
+        return score_split(constant, self._pack(split), split, self.image_size).compute()
 
     @property
     def image_size(self) -> int:
@@ -177,24 +170,22 @@ class FaceProblem:
                 missing.append("the basis of the parameters (pack it with --basis)")
         return missing
 
-    def _load(
-        self,
-        split: str,
-        rows: torch.Tensor,
-        names: tuple[str, ...],
-        augmentation: Augmentation,
-        generator: torch.Generator | None = None,
-    ) -> tuple[torch.Tensor, Labels]:
-        """Rows of a split as the network sees them, and the labels of these names, on the device."""
-        pack = self._pack(split)
+    def _images(self, split: str) -> DeviceSplit:
+        """A split on the device, with the labels that training reads of its own."""
         if split not in self._splits:
-            self._splits[split] = DeviceSplit(
-                pack.split(split), self._device, self._stored_labels if split == "train" else ()
-            )
-        stored, labels = self._splits[split].batch(rows)
+            names = self._stored_labels if split == "train" else ()
+            self._splits[split] = DeviceSplit(self._pack(split).split(split), self._device, names)
+        return self._splits[split]
+
+    def _load(
+        self, rows: torch.Tensor, augmentation: Augmentation, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, Labels]:
+        """Rows of the training split as the network sees them, and the labels that it learns from, on the device."""
+        pack = self._pack("train")
+        stored, labels = self._images("train").batch(rows)
         images, moved = augment(
             stored,
-            {name: labels[name] for name in names},
+            labels,
             augmentation,
             pack.image_size,
             self.image_size,
@@ -208,28 +199,6 @@ class FaceProblem:
     def _mirror(self) -> CoefficientMirror | None:
         basis = self._pack("train").basis
         return None if basis is None else mirror_of(basis)
-
-    def _add(self, scores: FaceScores, prediction: Prediction, split: str, rows: torch.Tensor) -> None:
-        """Compares predictions, in pixels of the network's input, with rows of a split in the photograph's pixels."""
-        pack = self._pack(split)
-        labels = {name: torch.from_numpy(values[rows.numpy()]) for name, values in pack.split(split).labels.items()
-                  if name != "name"}  # fmt: skip
-        to_stored = labels.get("crop", torch.eye(2, 3, dtype=torch.float64).expand(len(rows), -1, -1))
-        from_stored = _inverse(to_stored)
-        from_input = _compose(from_stored, _inverse(centre_crop(pack.stored_size, pack.image_size, self.image_size)))
-        points = geometry.transform_points(prediction.landmarks.cpu().double(), from_input)
-        size = None
-        if "box" in labels:
-            corners = geometry.transform_points(labels["box"].double().view(-1, 2, 2), from_stored)
-            size = box_size(corners.view(-1, 4))
-        truth = GroundTruth(
-            geometry.transform_points(labels["landmarks"].double(), from_stored),
-            labels["angles"],
-            # a rendered landmark counts wherever it is, as those of AFLW2000-3D do
-            labels["visible"] if labels["landmarks"].shape[1] == 21 else None,
-            size,
-        )
-        scores.update(points, prediction.angles, truth)
 
     def _targets_of(self, split: str) -> Targets:
         """Targets of a split, or of rows spread over a large one, in the pixels of its central crop."""
@@ -267,15 +236,3 @@ class FaceProblem:
             parameters=torch.cat([labels[name] for name in _PARAMETERS], 1).float() if "shape" in asked else None,
             dense=None if dense is None else dense.float(),
         )
-
-
-def _inverse(affine: torch.Tensor) -> torch.Tensor:
-    """(…, 2, 3) -> (…, 2, 3)"""
-    linear = torch.linalg.inv(affine[..., :2])
-    return torch.cat([linear, -(linear @ affine[..., 2:])], -1)
-
-
-def _compose(after: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """The map that does `before`, then `after`; both (…, 2, 3)."""
-    linear = after[..., :2] @ before[..., :2]
-    return torch.cat([linear, after[..., :2] @ before[..., 2:] + after[..., 2:]], -1)

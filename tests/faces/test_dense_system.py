@@ -52,8 +52,8 @@ def test_the_68_landmarks_are_the_first_dense_points(problem: FaceProblem) -> No
 def test_a_flip_mirrors_the_dense_points(problem: FaceProblem) -> None:
     """Derived from mirrored parameters, they are what the points' own permutation gives."""
     rows, flipped = torch.arange(16), Augmentation.off().model_copy(update={"flip": 1.0})
-    _, labels = problem._load("train", rows, problem._stored_labels, flipped)
-    _, plain = problem._load("train", rows, problem._stored_labels, Augmentation.off())
+    _, labels = problem._load(rows, flipped)
+    _, plain = problem._load(rows, Augmentation.off())
     order = tuple(int(i) for i in dense_points().flip)
     expected = mirror_landmarks(dense_of(plain, 32).double(), 32, order)
     torch.testing.assert_close(dense_of(labels, 32).double(), expected, atol=1e-3, rtol=0)

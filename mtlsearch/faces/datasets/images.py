@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mtlsearch.errors import InputError
 
@@ -15,11 +15,12 @@ MAX_PIXELS = 50_000_000
 MAX_FILE_BYTES = 64 << 20
 
 
-def load_image(path: Path, content: bytes | None = None) -> npt.NDArray[np.uint8]:
+def load_image(path: Path, content: bytes | None = None, *, upright: bool = False) -> npt.NDArray[np.uint8]:
     """A JPEG or PNG file as (H, W, 3) uint8 RGB, its rows as they are stored (an EXIF orientation is not applied:
     annotations are in stored pixels).
 
-    content: the file's bytes, where `path` only names them (a member of an archive). Raises InputError for a file that
+    content: the file's bytes, where `path` only names them (a member of an archive); upright: apply the EXIF
+    orientation after all, as a viewer would. Raises InputError for a file that
     is missing, cut short or damaged, and, before anything is decoded, for one of more than MAX_PIXELS pixels.
     """
     try:
@@ -31,7 +32,7 @@ def load_image(path: Path, content: bytes | None = None) -> npt.NDArray[np.uint8
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise InputError(f"{path} claims {width}×{height} pixels; at most {MAX_PIXELS:,} are read")
-            return np.asarray(image.convert("RGB"))
+            return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
     except UnidentifiedImageError:
         raise InputError(f"{path} is no JPEG or PNG image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
