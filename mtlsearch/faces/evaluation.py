@@ -18,8 +18,8 @@ from mtlsearch.faces.metrics import box_size
 from mtlsearch.faces.packs import Pack
 from mtlsearch.faces.targets import Prediction
 
-#: images at a time
-_BATCH = 256
+#: pixels at a time: 256 images of 64×64, 16 of 256×256, where a cascade takes 50 MB for each
+_BATCH_PIXELS = 1 << 20
 
 
 def predict_split(model: nn.Module, images: DeviceSplit, pack: Pack, image_size: int) -> Prediction:
@@ -28,7 +28,7 @@ def predict_split(model: nn.Module, images: DeviceSplit, pack: Pack, image_size:
     images: a split of `pack`; image_size: side of the network's input, to which the pack's crops are brought.
     """
     landmarks, angles = [], []
-    for rows in torch.arange(len(images)).split(_BATCH):
+    for rows in torch.arange(len(images)).split(max(1, _BATCH_PIXELS // image_size**2)):
         stored, _ = images.batch(rows)
         shown, _ = augment(stored, {}, Augmentation.off(), pack.image_size, image_size)
         prediction = model.decode(model(shown.contiguous(memory_format=torch.channels_last)))  # type: ignore[operator]
