@@ -18,7 +18,7 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, tables
-from mtlsearch.search.early_stopping import make_scheduler
+from mtlsearch.search.early_stopping import RuleScheduler, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import plan_resources
 from mtlsearch.search.plan import SearchPlan
@@ -137,7 +137,9 @@ class _Search:
         epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
         with self._table() as table:
             recorder = Recorder(self.study, [self.tracked, table])
-            self.executor.run("search", searcher, make_scheduler(settings, epochs), recorder, settings.num_samples)
+            self.executor.run(
+                "search", searcher, RuleScheduler(make_rule(settings, epochs)), recorder, settings.num_samples
+            )
         return self.study.ended("search") == settings.num_samples
 
     def _confirm(self, chosen: Sequence[confirm.Candidate]) -> bool:

@@ -8,7 +8,6 @@ told the figures of its best epoch, and a starting point is the point exactly.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,26 +17,12 @@ from optuna.trial import TrialState as OptunaState
 from ray.tune.search import Searcher
 
 from mtlsearch.search.distributions import Options, Range
-from mtlsearch.search.settings import TPE, GridSampler, SearchSettings
+from mtlsearch.search.samplers import make_sampler
+from mtlsearch.search.settings import GridSampler
 from mtlsearch.search.study import Study, TrialState
 
 Launch = Callable[[TrialState], dict[str, Any]]
 """called when a trial is registered, before it starts; returns what the trainable gets"""
-
-
-def make_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    if isinstance(settings.sampler, TPE):
-        with warnings.catch_warnings():
-            # multivariate and group are marked experimental; conditional spaces need both
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
-                seed=settings.seed,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                n_startup_trials=settings.sampler.startup_trials,
-            )
-    return optuna.samplers.RandomSampler(seed=settings.seed)
 
 
 class _StatelessSearcher(Searcher):

@@ -17,6 +17,27 @@ class ASHA(Section):
     reduction_factor: Annotated[float, Field(gt=1)] = 3.0
 
 
+class Hyperband(ASHA):
+    """ASHA in `brackets` that begin at later and later rungs (Li et al. 2018), on the first objective."""
+
+    name: Literal["hyperband"] = "hyperband"  # type: ignore[assignment]
+    brackets: Annotated[int, Field(ge=1, le=10)] = 3
+
+
+class MultiObjectiveASHA(ASHA):
+    """ASHA on all objectives: non-dominated fronts, spread over each (Schmucker et al. 2021)."""
+
+    name: Literal["mo_asha"] = "mo_asha"  # type: ignore[assignment]
+
+
+class Median(Section):
+    """The median stopping rule (Golovin et al. 2017) on the first objective, baselines exempt."""
+
+    name: Literal["median"] = "median"
+    grace_epochs: PositiveInt = 1
+    min_trials: PositiveInt = 3
+
+
 class NoEarlyStopping(Section):
     name: Literal["none"] = "none"
 
@@ -26,6 +47,28 @@ class TPE(Section):
 
     name: Literal["tpe"] = "tpe"
     startup_trials: PositiveInt = 10
+
+
+class GP(Section):
+    """A Gaussian process with expected improvement, of the hypervolume where there are several objectives."""
+
+    name: Literal["gp"] = "gp"
+    startup_trials: PositiveInt = 10
+
+
+class NSGA2(Section):
+    """A genetic algorithm on the front (Deb et al. 2002)."""
+
+    name: Literal["nsga2"] = "nsga2"
+    population: Annotated[int, Field(ge=2)] = 20
+    mutation: Annotated[float, Field(ge=0, le=1)] | None = None
+    """probability for each parameter; None: one in a point, on average"""
+
+
+class Sobol(Section):
+    """A scrambled Sobol sequence over the numbers that every point has; options and what hangs on them are random."""
+
+    name: Literal["sobol"] = "sobol"
 
 
 class RandomSampler(Section):
@@ -45,8 +88,10 @@ class Confirm(Section):
     seeds: Annotated[int, Field(ge=0)] = 3
 
 
-SamplerConfig = Annotated[TPE | RandomSampler | GridSampler, Field(discriminator="name")]
-EarlyStoppingConfig = Annotated[ASHA | NoEarlyStopping, Field(discriminator="name")]
+SamplerConfig = Annotated[TPE | GP | NSGA2 | Sobol | RandomSampler | GridSampler, Field(discriminator="name")]
+EarlyStoppingConfig = Annotated[
+    ASHA | Hyperband | MultiObjectiveASHA | Median | NoEarlyStopping, Field(discriminator="name")
+]
 
 
 class SearchSettings(Section):

@@ -6,25 +6,16 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
+from mtlsearch.search.pareto import Figures, Objectives, cost, costs_of, fronts
 from mtlsearch.search.study import TrialState
-
-Figures = Mapping[str, float]
-Objectives = Mapping[str, str]
 
 T = TypeVar("T")
 
 
-def dominates(one: Figures, other: Figures, objectives: Objectives) -> bool:
-    """At least as good in every objective, better in one."""
-    gains = [_cost(other[name], mode) - _cost(one[name], mode) for name, mode in objectives.items()]
-    return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
-
-
 def pareto_front(figures: Mapping[T, Figures], objectives: Objectives) -> list[T]:
     """The keys whose figures no other's dominate."""
-    return [
-        key for key, own in figures.items() if not any(dominates(other, own, objectives) for other in figures.values())
-    ]
+    keys = list(figures)
+    return [keys[row] for row in fronts(costs_of(list(figures.values()), objectives))[0]] if keys else []
 
 
 def mean_ratio(figures: Figures, reference: Figures, objectives: Objectives) -> float:
@@ -53,7 +44,7 @@ def rank(figures: Mapping[T, Figures], baselines: Collection[T], objectives: Obj
     else:
         name, mode = next(iter(objectives.items()))
         words = f"best {name}"
-        scores = {key: _cost(own[name], mode) for key, own in figures.items()}
+        scores = {key: cost(own[name], mode) for key, own in figures.items()}
     return sorted(figures, key=lambda key: (key not in front, scores[key])), f"{words}, no other dominating it"
 
 
@@ -65,7 +56,7 @@ def better_baseline(baselines: Mapping[T, Figures], objectives: Objectives) -> T
         first = next(iter(baselines.values()))
         return min(baselines, key=lambda key: mean_ratio(baselines[key], first, objectives))
     name, mode = next(iter(objectives.items()))
-    return min(baselines, key=lambda key: _cost(baselines[key][name], mode))
+    return min(baselines, key=lambda key: cost(baselines[key][name], mode))
 
 
 def candidates(trials: Sequence[TrialState], objectives: Objectives) -> list[TrialState]:
@@ -78,7 +69,3 @@ def candidates(trials: Sequence[TrialState], objectives: Objectives) -> list[Tri
     figures = {number: trial.best for number, trial in complete.items()}
     order, _ = rank(figures, [number for number, trial in complete.items() if trial.label], objectives)
     return [complete[number] for number in order]
-
-
-def _cost(value: float, mode: str) -> float:
-    return value if mode == "min" else -value

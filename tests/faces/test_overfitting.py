@@ -1,4 +1,4 @@
-"""Systems of one feature map learn 32 faces by heart: NME below 1 % and pose error below 1°; the cascade's test does."""
+"""Systems of one feature map learn 32 faces by heart: NME below 1 % and pose error below 1°."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,20 @@ def test_a_grid_visits_its_baseline_and_every_other_point_once(tmp_path: Path) -
     trials = outcome.study.of_phase("search")
     seen = [(trial.config["optimizer"]["lr"], trial.config["strategy"]["name"]) for trial in trials]
     assert len(seen) == len(set(seen)) == 6
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsga2", "sobol", "random"])
+@pytest.mark.parametrize("early_stopping", ["mo_asha"])
+def test_every_sampler_searches_a_conditional_space(tmp_path: Path, sampler: str, early_stopping: str) -> None:
+    outcome, _ = search(
+        tmp_path,
+        "training.epochs=2",
+        sampler={"name": sampler, **({"startup_trials": 2} if sampler == "gp" else {})},
+        early_stopping={"name": early_stopping, "grace_epochs": 1, "reduction_factor": 2},
+        num_samples=6,
+        confirm={"seeds": 0},
+    )
+    trials = outcome.study.of_phase("search")
+    assert len(trials) == 6 and trials[0].status == "finished"
+    assert not [trial.reason for trial in trials if trial.status == "failed"]
+    assert len({json.dumps(trial.config) for trial in trials}) == 6

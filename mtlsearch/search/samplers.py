@@ -1,0 +1,36 @@
+"""Optuna's samplers by the names and options of a search's settings."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+
+from mtlsearch.search.settings import GP, NSGA2, TPE, SearchSettings, Sobol
+
+
+def make_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
+    """The sampler of a search. Of a grid, whose points are all decided beforehand, one that is never asked."""
+    with warnings.catch_warnings():
+        # some are marked experimental; conditional spaces need TPE's multivariate and group
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _make(settings)
+
+
+def _make(settings: SearchSettings) -> optuna.samplers.BaseSampler:
+    chosen, seed = settings.sampler, settings.seed
+    if isinstance(chosen, TPE):
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=chosen.startup_trials
+        )
+    if isinstance(chosen, GP):
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=chosen.startup_trials)
+    if isinstance(chosen, NSGA2):
+        return optuna.samplers.NSGAIISampler(
+            seed=seed, population_size=chosen.population, mutation_prob=chosen.mutation
+        )
+    if isinstance(chosen, Sobol):
+        return optuna.samplers.QMCSampler(
+            qmc_type="sobol", scramble=True, seed=seed, warn_asynchronous_seeding=False, warn_independent_sampling=False
+        )
+    return optuna.samplers.RandomSampler(seed=seed)
