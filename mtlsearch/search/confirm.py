@@ -7,7 +7,7 @@ that differences are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -59,10 +59,36 @@ class Confirmed:
         return stdev(values) if len(values) > 1 else math.nan
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One candidate against another on one figure, paired by seed."""
+
+    metric: str
+    split: str
+    by_seed: tuple[float, ...]
+    """the one's figures less the other's"""
+    bounds: tuple[float, float] | None
+    """95 % interval of the mean; None with too few seeds to claim anything"""
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.by_seed)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the interval admits no difference."""
+        return self.bounds is not None and self.bounds[0] <= 0 <= self.bounds[1]
+
+
+def name_of(trial: TrialState) -> str:
+    """What a trial of the search is called as a candidate, and its confirmation runs by."""
+    return trial.label or f"trial {trial.number}"
+
+
 def choose(study: Study, ranked: Sequence[TrialState]) -> list[Candidate]:
     """The top candidates of the search, and the baselines where they are not among them."""
     top = list(ranked[: study.plan.settings.confirm.top])
-    chosen = [Candidate(trial.label or f"trial {trial.number}", trial) for trial in top]
+    chosen = [Candidate(name_of(trial), trial) for trial in top]
     names = {candidate.name for candidate in chosen}
     for trial in study.of_phase("search"):
         if trial.label and trial.label not in names:
@@ -75,8 +101,9 @@ def fresh_seeds(study_seed: int, count: int) -> list[int]:
     return [derive_seed(study_seed, "confirm", position) % 2**31 for position in range(count)]
 
 
-def collect(study: Study, candidates: Sequence[Candidate]) -> list[Confirmed]:
-    runs = study.of_phase("confirm")
+def collect(trials: Iterable[TrialState], candidates: Sequence[Candidate]) -> list[Confirmed]:
+    """The candidates with their runs among `trials`."""
+    runs = [trial for trial in trials if trial.phase == "confirm"]
     return [
         Confirmed(
             candidate.name,
@@ -86,6 +113,13 @@ def collect(study: Study, candidates: Sequence[Candidate]) -> list[Confirmed]:
         )
         for candidate in candidates
     ]
+
+
+def replayed(trials: Sequence[TrialState]) -> list[Confirmed]:
+    """Whatever a study's trials say was confirmed, in the order in which it began."""
+    names = dict.fromkeys(trial.label for trial in trials if trial.phase == "confirm")
+    searched = {name_of(trial): trial for trial in trials if trial.phase == "search"}
+    return collect(trials, [Candidate(name, searched[name]) for name in names if name in searched])
 
 
 def ranking(confirmed: Sequence[Confirmed], objectives: Mapping[str, str]) -> tuple[list[Confirmed], str]:
@@ -104,6 +138,17 @@ def paired_difference(one: Confirmed, other: Confirmed, metric: str, split: str)
     return np.array(one.values(metric, split)) - np.array(other.values(metric, split))
 
 
+def compare(one: Confirmed, other: Confirmed, objectives: Iterable[str]) -> list[Comparison]:
+    """`one` against `other` on every objective, on validation and on test."""
+    found = []
+    for name in objectives:
+        metric = name.removeprefix("val/")
+        for split in ("val", "test"):
+            differences = paired_difference(one, other, metric, split)
+            found.append(Comparison(metric, split, tuple(differences.tolist()), interval(differences)))
+    return found
+
+
 def interval(differences: np.ndarray) -> tuple[float, float] | None:
     """95 % interval of the mean difference over seeds, by Student's t; None with too few seeds to claim anything."""
     if len(differences) < ENOUGH_SEEDS or not np.isfinite(differences).all():
@@ -112,3 +157,12 @@ def interval(differences: np.ndarray) -> tuple[float, float] | None:
         return float(differences[0]), float(differences[0])
     bounds = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     return float(bounds.low), float(bounds.high)
+
+
+def certainty(seeds: int) -> str:
+    """How much so many seeds can say."""
+    if seeds < ENOUGH_SEEDS:
+        return (
+            f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
+        )
+    return f"intervals are over {seeds} training seeds; the images of the splits are the same for all"

@@ -123,7 +123,7 @@ class _Search:
         if whole and self.plan.settings.confirm.seeds:
             chosen = confirm.choose(self.study, ranked)
             whole = self._confirm(chosen)
-            confirmed, rule = confirm.ranking(confirm.collect(self.study, chosen), self.plan.settings.objectives)
+            confirmed, rule = confirm.ranking(confirm.collect(self.study.trials.values(), chosen), self.plan.settings.objectives)
         if whole and confirmed:
             winner = confirmed[0].trial
             self._keep(winner, ranked)
@@ -199,7 +199,7 @@ class _Search:
             if other.baseline:
                 for line in tables.difference_lines(self.plan, winner, other):
                     print_(f"  {line}", soft_wrap=True)
-        print_(f"  {tables.certainty(len(winner.runs))}", soft_wrap=True)
+        print_(f"  {confirm.certainty(len(winner.runs))}", soft_wrap=True)
 
 
 def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[str, Mapping[str, float]]) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -72,8 +72,10 @@ class Study:
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
-    def create(cls, results: Path, plan: SearchPlan, name: str | None = None) -> Study:
+    def create(cls, results: Path, plan: SearchPlan, name: str | None = None, data: str = "") -> Study:
         """A new study in a folder of its own under `results`; two that start in one second get two folders.
+
+        data: what data its numbers come from, in words.
 
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
@@ -83,7 +85,8 @@ class Study:
         for file, tree in plan.files().items():
             write_text(folder / file, dump_yaml(tree))
         study = cls(folder, plan)
-        study._journal.append({"event": "study", "name": folder.name, "space": plan.digest, "time": time.time()})
+        event = {"event": "study", "name": folder.name, "space": plan.digest, "data": data, "time": time.time()}
+        study._journal.append(event)
         return study
 
     def trial_folder(self, number: int) -> Path:
@@ -99,7 +102,7 @@ class Study:
         return trial
 
     def add_epoch(self, number: int, row: Row) -> None:
-        self._apply({"event": "epoch", "number": number, "row": row})
+        self._apply({"event": "epoch", "number": number, "row": row, "time": time.time()})
 
     def end_trial(
         self,
@@ -138,8 +141,13 @@ def read_trials(folder: Path) -> list[TrialState]:
     Raises:
         InputError: the folder holds no study, or its journal is damaged.
     """
+    return replay(read_journal(folder / JOURNAL))
+
+
+def replay(events: Iterable[Event]) -> list[TrialState]:
+    """The trials that a journal's events come to."""
     trials: dict[int, TrialState] = {}
-    for event in read_journal(folder / JOURNAL):
+    for event in events:
         if event["event"] == "trial":
             keys = ("number", "phase", "label", "config", "point")
             trials[event["number"]] = TrialState(**{key: event[key] for key in keys})
