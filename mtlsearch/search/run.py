@@ -18,11 +18,12 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, tables
-from mtlsearch.search.early_stopping import RuleScheduler, make_rule
+from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import plan_resources
 from mtlsearch.search.plan import SearchPlan
-from mtlsearch.search.recorder import Recorder
+from mtlsearch.search.recorder import Recorder, write_record
+from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
 from mtlsearch.search.study import Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
@@ -63,8 +64,12 @@ def run_search(
     cpus_per_trial: int | None = None,
     concurrent: int | None = None,
     console: Console | None = None,
+    resume: Path | None = None,
 ) -> SearchOutcome:
     """Searches, confirms, and leaves everything in a folder of its own under `results`.
+
+    resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
+    again, and one that was under way continues from its last epoch.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
@@ -81,11 +86,14 @@ def run_search(
         with warnings.catch_warnings(), running_ray(resources, address):
             warnings.filterwarnings("ignore", module=r"ray\..*")
             problem = _prepare(plan, console)
-            study = Study.create(results, plan, name)
+            study = Study.create(results, plan, name) if resume is None else Study.reopen(resume, plan)
             console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
             console.print(
                 f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
             )
+            if resume is not None:
+                ended = study.ended("search") + study.ended("confirm")
+                console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
             tracked = TrackedStudy(tracker, study)
             try:
                 outcome = _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
@@ -133,29 +141,51 @@ class _Search:
 
     def _sample(self) -> bool:
         settings = self.plan.settings
-        searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
         epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
-        with self._table() as table:
-            recorder = Recorder(self.study, [self.tracked, table])
-            self.executor.run(
-                "search", searcher, RuleScheduler(make_rule(settings, epochs)), recorder, settings.num_samples
-            )
-        return self.study.ended("search") == settings.num_samples
+        rule = make_rule(settings, epochs)
+        self._replay(rule)
+        missing = settings.num_samples - self.study.ended("search")
+        if missing > 0:
+            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
+            scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
+            with self._table() as table:
+                recorder = Recorder(self.study, [self.tracked, table])
+                self.executor.run("search", searcher, scheduler, recorder, missing)
+        return self.study.ended("search") >= settings.num_samples
+
+    def _replay(self, rule: StoppingRule) -> None:
+        """Tells a fresh rule what happened before. A trial that it stopped just when the study was killed ends here."""
+        stopped: dict[int, bool] = {}
+        for number, row in self.study.past_epochs:
+            stopped[number] = rule.stops(number, int(row["epoch"]), row)
+        for number, stops in stopped.items():
+            trial = self.study.trials[number]
+            whole = len(trial.history) >= trial.config["training"]["epochs"]
+            if stops and trial.status == "running" and not trial.label and not whole:
+                self.study.end_trial(number, "stopped", f"early stopping after epoch {len(trial.history)}")
+                write_record(self.study, trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate]) -> bool:
         seeds = confirm.fresh_seeds(self.plan.settings.seed, self.plan.settings.confirm.seeds)
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
 
+        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase("confirm")}
+
         def start(candidate: confirm.Candidate, seed: int) -> dict[str, Any]:
-            config = {**candidate.trial.config, "seed": seed}
-            trial = self.study.add_trial("confirm", candidate.name, config, {})
+            trial = begun.get((candidate.name, seed))
+            if trial is None:
+                config = {**candidate.trial.config, "seed": seed}
+                trial = self.study.add_trial("confirm", candidate.name, config, {})
             return self._launch(trial, score_test=True)
 
-        queue = [lambda one=one, seed=seed: start(one, seed) for seed in seeds for one in chosen]
-        with self._table() as table:
-            recorder = Recorder(self.study, [self.tracked, table])
-            self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
-        return self.study.ended("confirm") == len(queue)
+        pairs = [(one, seed) for seed in seeds for one in chosen]
+        due = [pair for pair in pairs if _due(begun.get((pair[0].name, pair[1])))]
+        queue = [lambda one=one, seed=seed: start(one, seed) for one, seed in due]
+        if queue:
+            with self._table() as table:
+                recorder = Recorder(self.study, [self.tracked, table])
+                self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+        return not any(trial.status == "running" for trial in self.study.of_phase("confirm"))
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -167,6 +197,7 @@ class _Search:
             objectives=dict(self.plan.settings.objectives),
             score_test=score_test,
             exempt=exempt,
+            reported=len(trial.history),
         )
         return {"job": job}
 
@@ -200,6 +231,11 @@ class _Search:
                 for line in tables.difference_lines(self.plan, winner, other):
                     print_(f"  {line}", soft_wrap=True)
         print_(f"  {tables.certainty(len(winner.runs))}", soft_wrap=True)
+
+
+def _due(trial: TrialState | None) -> bool:
+    """Whether a confirmation run has not begun, or was under way when the study was killed."""
+    return trial is None or trial.status == "running"
 
 
 def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[str, Mapping[str, float]]) -> str:
