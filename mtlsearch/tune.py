@@ -12,13 +12,19 @@ if _command.extra_installed():
 
 
 def main(
-    space: Annotated[str, Option(help="name of a shipped space, or the path of a YAML file")] = "quick",
+    space: Annotated[
+        str | None, Option(help="name of a shipped space, or the path of a YAML file (default: quick)")
+    ] = None,
     set_: Annotated[list[str], Option("--set", help="override a key of the run config: key.sub=value")] = [],  # noqa: B006
     num_samples: Annotated[int | None, Option(min=1, help="number of trials (default: the space's)")] = None,
     confirm_seeds: Annotated[int | None, Option(min=0, help="fresh seeds for the confirmation; 0 skips it")] = None,
     seed: Annotated[int | None, Option(min=0, help="seed of the sampler")] = None,
     results: Annotated[Path, Option(help="folder that gets a folder for this study")] = Path("results"),
     name: Annotated[str | None, Option(help="name of the study (default: space and time)")] = None,
+    resume: Annotated[
+        Path | None,
+        Option(help="folder of a study that goes on, after Ctrl-C, a kill, or to get more trials"),
+    ] = None,
     tracking_uri: Annotated[
         str | None, Option(help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     ] = None,
@@ -35,9 +41,11 @@ def main(
       python -m mtlsearch.tune
       python -m mtlsearch.tune --space kim2023 --num-samples 64
       python -m mtlsearch.tune --space my_space.yaml --set training.epochs=20 --results /data/studies
+      python -m mtlsearch.tune --resume results/quick-20260101-120000
     """
     import os
 
+    from mtlsearch.errors import InputError
     from mtlsearch.search import load_plan, run_search
     from mtlsearch.tracking import resolve_uri
 
@@ -50,11 +58,16 @@ def main(
         search["seed"] = seed
     console = _command.screen()
     uri = resolve_uri(tracking_uri)
+    if resume is not None and (name is not None or not (resume / "space.yaml").is_file()):
+        what = "a study that goes on has its name already" if name is not None else f"{resume} holds no study"
+        raise InputError(f"--resume: {what}")
+    chosen = space or ("quick" if resume is None else str(resume / "space.yaml"))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     console.print(f"ray:     {address}", soft_wrap=True)
     outcome = run_search(
-        load_plan(space, set_, search),
+        load_plan(chosen, set_, search),
         results=results,
+        resume=resume,
         tracking_uri=uri,
         name=name,
         address=address,
@@ -64,7 +77,8 @@ def main(
     )
     folder = outcome.study.folder.absolute()
     if outcome.interrupted:
-        console.print(f"\nInterrupted. What had finished is kept in {folder}", soft_wrap=True)
+        console.print(f"\nInterrupted. What had finished is kept in {folder}. To go on:", soft_wrap=True)
+        console.print(f"  {_command.command('tune', '--resume', folder)}", soft_wrap=True)
         raise Exit(130)
     if outcome.winner is None:
         failures = [trial.reason for trial in outcome.study.trials.values() if trial.status == "failed"]

@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy import stats
 
-from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import rank
 from mtlsearch.training.seeding import derive_seed
 
@@ -85,12 +85,11 @@ def name_of(trial: TrialState) -> str:
     return trial.label or f"trial {trial.number}"
 
 
-def choose(study: Study, ranked: Sequence[TrialState]) -> list[Candidate]:
-    """The top candidates of the search, and the baselines where they are not among them."""
-    top = list(ranked[: study.plan.settings.confirm.top])
-    chosen = [Candidate(name_of(trial), trial) for trial in top]
+def choose(searched: Iterable[TrialState], ranked: Sequence[TrialState], top: int) -> list[Candidate]:
+    """The `top` of the ranked trials of the search, and the baselines where they are not among them."""
+    chosen = [Candidate(name_of(trial), trial) for trial in ranked[:top]]
     names = {candidate.name for candidate in chosen}
-    for trial in study.of_phase("search"):
+    for trial in searched:
         if trial.label and trial.label not in names:
             chosen.append(Candidate(trial.label, trial))
     return chosen
@@ -101,25 +100,18 @@ def fresh_seeds(study_seed: int, count: int) -> list[int]:
     return [derive_seed(study_seed, "confirm", position) % 2**31 for position in range(count)]
 
 
-def collect(trials: Iterable[TrialState], candidates: Sequence[Candidate]) -> list[Confirmed]:
-    """The candidates with their runs among `trials`."""
-    runs = [trial for trial in trials if trial.phase == "confirm"]
+def collect(trials: Iterable[TrialState], candidates: Sequence[Candidate], seeds: Sequence[int]) -> list[Confirmed]:
+    """The candidates with their runs among `trials`, those of the same seeds in the same places."""
+    runs = {(trial.label, trial.config["seed"]): trial for trial in trials if trial.phase == "confirm"}
     return [
         Confirmed(
             candidate.name,
             bool(candidate.trial.label),
             candidate.trial,
-            tuple(run for run in runs if run.label == candidate.name),
+            tuple(runs[candidate.name, seed] for seed in seeds if (candidate.name, seed) in runs),
         )
         for candidate in candidates
     ]
-
-
-def replayed(trials: Sequence[TrialState]) -> list[Confirmed]:
-    """Whatever a study's trials say was confirmed, in the order in which it began."""
-    names = dict.fromkeys(trial.label for trial in trials if trial.phase == "confirm")
-    searched = {name_of(trial): trial for trial in trials if trial.phase == "search"}
-    return collect(trials, [Candidate(name, searched[name]) for name in names if name in searched])
 
 
 def ranking(confirmed: Sequence[Confirmed], objectives: Mapping[str, str]) -> tuple[list[Confirmed], str]:

@@ -44,3 +44,10 @@ def read_journal(path: Path) -> Iterator[Event]:
             yield json.loads(line)
         except json.JSONDecodeError:
             raise InputError(f"{path}: line {number} is damaged; restore the file from a copy") from None
+
+
+def mend_journal(path: Path) -> None:
+    """Cuts off a last line that a kill left unfinished, so that the next event begins a line of its own."""
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

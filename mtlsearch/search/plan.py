@@ -49,12 +49,12 @@ class SearchPlan:
         return [self.config_of(tree).tree() for tree in self.space.probes()]
 
     def files(self) -> dict[str, Tree]:
-        """The plan as files that can be searched again: the space, overrides included, and the base it differs from."""
-        search = self.settings.model_dump(mode="json")
-        return {
-            "space.yaml": {"base": "base.yaml", "space": self.space.changes, "search": search},
-            "base.yaml": self.space.base,
-        }
+        """The plan as files that can be searched again, whatever becomes of the recipes and files that it was made of:
+        the space, overrides included, the base it differs from, and each baseline whole."""
+        baselines = {f"baselines/{baseline.name}.yaml": baseline.config.tree() for baseline in self.baselines}
+        search = {**self.settings.model_dump(mode="json"), "start_with": list(baselines)}
+        space = {"base": "base.yaml", "space": self.space.changes, "search": search}
+        return {"space.yaml": space, "base.yaml": self.space.base, **baselines}
 
     @property
     def digest(self) -> str:

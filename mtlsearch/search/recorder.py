@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from mtlsearch.search.requests import Requests
 from mtlsearch.search.study import Status, Study, TrialState
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
@@ -26,6 +27,7 @@ class Recorder(Callback):
 
     def __init__(self, study: Study, observers: Sequence[Observer]) -> None:
         self._study, self._observers = study, observers
+        self._requests = Requests(study.folder)
         self._environments: dict[int, dict[str, Any]] = {}
         self._tests: dict[int, dict[str, float]] = {}
         self._failures: dict[int, str] = {}
@@ -42,9 +44,9 @@ class Recorder(Callback):
             self._failures[number] = result["failure"]
         elif "test" in result:
             self._tests[number] = result["test"]
+        elif "environment" in result:
+            self._environments[number] = result["environment"]
         elif "epoch" in result:
-            if "environment" in result:
-                self._environments[number] = result["environment"]
             row = {key: value for key, value in result.items() if key == "epoch" or "/" in key}
             self._study.add_epoch(number, row)
             for observer in self._observers:
@@ -56,7 +58,8 @@ class Recorder(Callback):
         if number in self._failures:
             self._end(number, "failed", self._failures[number])
         elif len(state.history) < state.config["training"]["epochs"]:
-            self._end(number, "stopped", f"early stopping after epoch {len(state.history)}")
+            by = "stopped by hand" if self._requests.stopped(number) else "early stopping"
+            self._end(number, "stopped", f"{by} after epoch {len(state.history)}")
         else:
             self._end(number, "finished")
 

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, tables
-from mtlsearch.search.early_stopping import RuleScheduler, make_rule
+from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import plan_resources
 from mtlsearch.search.plan import SearchPlan
-from mtlsearch.search.recorder import Recorder
+from mtlsearch.search.recorder import Recorder, write_record
+from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
-from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.study import CONFIRMATION, WINNER, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.winner import candidates
@@ -37,8 +38,6 @@ from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.record import BEST_RECORD, RECORD
 from mtlsearch.training.yaml_files import write_text
 
-WINNER = "winner.safetensors"
-CONFIRMATION = "confirmation.csv"
 #: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6
 
@@ -63,8 +62,12 @@ def run_search(
     cpus_per_trial: int | None = None,
     concurrent: int | None = None,
     console: Console | None = None,
+    resume: Path | None = None,
 ) -> SearchOutcome:
     """Searches, confirms, and leaves everything in a folder of its own under `results`.
+
+    resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
+    again, and one that was under way continues from its last epoch.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
@@ -81,11 +84,17 @@ def run_search(
         with warnings.catch_warnings(), running_ray(resources, address):
             warnings.filterwarnings("ignore", module=r"ray\..*")
             problem = _prepare(plan, console)
-            study = Study.create(results, plan, name)
+            if resume is None:
+                study = Study.create(results, plan, name, problem.describe_data())
+            else:
+                study = Study.reopen(resume, plan)
             console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
             console.print(
                 f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
             )
+            if resume is not None:
+                ended = study.ended("search") + study.ended("confirm")
+                console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
             tracked = TrackedStudy(tracker, study)
             try:
                 outcome = _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
@@ -115,47 +124,75 @@ class _Search:
         whole = self._sample()
         ranked = candidates(self.study.of_phase("search"), self.plan.settings.objectives)
         if not ranked:
+            if whole:
+                self._write_report(problem)
             self.tracked.finish(None, interrupted=not whole)
             return SearchOutcome(self.study, None, (), not whole)
         winner = ranked[0]
         self._keep(winner, ranked)
         confirmed: list[confirm.Confirmed] = []
         if whole and self.plan.settings.confirm.seeds:
-            chosen = confirm.choose(self.study, ranked)
-            whole = self._confirm(chosen)
-            confirmed, rule = confirm.ranking(confirm.collect(self.study.trials.values(), chosen), self.plan.settings.objectives)
+            settings = self.plan.settings
+            chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
+            seeds = confirm.fresh_seeds(settings.seed, settings.confirm.seeds)
+            whole = self._confirm(chosen, seeds)
+            runs = confirm.collect(self.study.trials.values(), chosen, seeds)
+            confirmed, rule = confirm.ranking(runs, settings.objectives)
         if whole and confirmed:
             winner = confirmed[0].trial
             self._keep(winner, ranked)
             self._report(confirmed, rule, problem)
+        if whole:
+            self._write_report(problem)
         self.tracked.finish(winner, interrupted=not whole)
         return SearchOutcome(self.study, winner, tuple(confirmed), not whole)
 
     def _sample(self) -> bool:
         settings = self.plan.settings
-        searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
         epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
-        with self._table() as table:
-            recorder = Recorder(self.study, [self.tracked, table])
-            self.executor.run(
-                "search", searcher, RuleScheduler(make_rule(settings, epochs)), recorder, settings.num_samples
-            )
-        return self.study.ended("search") == settings.num_samples
+        rule = make_rule(settings, epochs)
+        self._replay(rule)
+        missing = settings.num_samples - self.study.ended("search")
+        if missing > 0:
+            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
+            scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
+            with self._table() as table:
+                recorder = Recorder(self.study, [self.tracked, table])
+                self.executor.run("search", searcher, scheduler, recorder, missing)
+        return self.study.ended("search") >= settings.num_samples
 
-    def _confirm(self, chosen: Sequence[confirm.Candidate]) -> bool:
-        seeds = confirm.fresh_seeds(self.plan.settings.seed, self.plan.settings.confirm.seeds)
+    def _replay(self, rule: StoppingRule) -> None:
+        """Tells a fresh rule what happened before. A trial that it stopped just when the study was killed ends here."""
+        stopped: dict[int, bool] = {}
+        for number, row in self.study.past_epochs:
+            stopped[number] = rule.stops(number, int(row["epoch"]), row)
+        for number, stops in stopped.items():
+            trial = self.study.trials[number]
+            whole = len(trial.history) >= trial.config["training"]["epochs"]
+            if stops and trial.status == "running" and not trial.label and not whole:
+                self.study.end_trial(number, "stopped", f"early stopping after epoch {len(trial.history)}")
+                write_record(self.study, trial)
+
+    def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
 
+        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase("confirm")}
+
         def start(candidate: confirm.Candidate, seed: int) -> dict[str, Any]:
-            config = {**candidate.trial.config, "seed": seed}
-            trial = self.study.add_trial("confirm", candidate.name, config, {})
+            trial = begun.get((candidate.name, seed))
+            if trial is None:
+                config = {**candidate.trial.config, "seed": seed}
+                trial = self.study.add_trial("confirm", candidate.name, config, {})
             return self._launch(trial, score_test=True)
 
-        queue = [lambda one=one, seed=seed: start(one, seed) for seed in seeds for one in chosen]
-        with self._table() as table:
-            recorder = Recorder(self.study, [self.tracked, table])
-            self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
-        return self.study.ended("confirm") == len(queue)
+        pairs = [(one, seed) for seed in seeds for one in chosen]
+        due = [pair for pair in pairs if _due(begun.get((pair[0].name, pair[1])))]
+        queue = [lambda one=one, seed=seed: start(one, seed) for one, seed in due]
+        if queue:
+            with self._table() as table:
+                recorder = Recorder(self.study, [self.tracked, table])
+                self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+        return not any(trial.status == "running" for trial in self.study.of_phase("confirm"))
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -167,6 +204,7 @@ class _Search:
             objectives=dict(self.plan.settings.objectives),
             score_test=score_test,
             exempt=exempt,
+            reported=len(trial.history),
         )
         return {"job": job}
 
@@ -200,6 +238,25 @@ class _Search:
                 for line in tables.difference_lines(self.plan, winner, other):
                     print_(f"  {line}", soft_wrap=True)
         print_(f"  {confirm.certainty(len(winner.runs))}", soft_wrap=True)
+
+    def _write_report(self, problem: Problem) -> None:
+        """report.html and its figures, unless the settings leave them out. They never cost a study its results."""
+        if not self.plan.settings.report:
+            return
+        from mtlsearch.search.report import write_report  # slow to import, and needed once, at the end
+
+        try:
+            path = write_report(self.study.folder, problem)
+        except Exception as error:
+            again = f"python -m mtlsearch.report {self.study.folder}"
+            self.console.print(f"\nno report: {type(error).__name__}: {error}\nto try again: {again}", soft_wrap=True)
+        else:
+            self.console.print(f"\nreport: {path.absolute()}", soft_wrap=True)
+
+
+def _due(trial: TrialState | None) -> bool:
+    """Whether a confirmation run has not begun, or was under way when the study was killed."""
+    return trial is None or trial.status == "running"
 
 
 def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[str, Mapping[str, float]]) -> str:

@@ -7,18 +7,22 @@ import warnings
 import optuna
 
 from mtlsearch.search.settings import GP, NSGA2, TPE, SearchSettings, Sobol
+from mtlsearch.training.seeding import derive_seed
 
 
-def make_sampler(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    """The sampler of a search. Of a grid, whose points are all decided beforehand, one that is never asked."""
+def make_sampler(settings: SearchSettings, drawn: int = 0) -> optuna.samplers.BaseSampler:
+    """The sampler of a search that has `drawn` trials already, from whose draws its own are independent.
+
+    Of a grid, whose points are all decided beforehand, it is one that is never asked.
+    """
     with warnings.catch_warnings():
         # some are marked experimental; conditional spaces need TPE's multivariate and group
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _make(settings)
+        return _make(settings, derive_seed(settings.seed, "sampler", drawn) % 2**32 if drawn else settings.seed)
 
 
-def _make(settings: SearchSettings) -> optuna.samplers.BaseSampler:
-    chosen, seed = settings.sampler, settings.seed
+def _make(settings: SearchSettings, seed: int) -> optuna.samplers.BaseSampler:
+    chosen = settings.sampler
     if isinstance(chosen, TPE):
         return optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=chosen.startup_trials

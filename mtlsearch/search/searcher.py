@@ -8,7 +8,8 @@ told the figures of its best epoch, and a starting point is the point exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -17,8 +18,10 @@ from optuna.trial import TrialState as OptunaState
 from ray.tune.search import Searcher
 
 from mtlsearch.search.distributions import Options, Range
+from mtlsearch.search.requests import Requests
 from mtlsearch.search.samplers import make_sampler
 from mtlsearch.search.settings import GridSampler
+from mtlsearch.search.space import Point
 from mtlsearch.search.study import Study, TrialState
 
 Launch = Callable[[TrialState], dict[str, Any]]
@@ -39,48 +42,70 @@ class _StatelessSearcher(Searcher):
 
 
 class StudySearcher(_StatelessSearcher):
-    """Suggests the baselines first, then what the sampler asks for, and registers each trial with the study."""
+    """Suggests what a kill left unfinished, then the baselines, then what users ask for, then what the sampler draws.
+
+    Of a study that is continued, Optuna is told every trial that has ended; the sampler's generator starts from another
+    seed than at first, so that it does not draw the same points again.
+    """
 
     def __init__(self, study: Study, launch: Launch) -> None:
-        settings = study.plan.settings
+        plan, settings = study.plan, study.plan.settings
         name, mode = settings.first_objective
         super().__init__(metric=name, mode=mode)
         self._study, self._launch = study, launch
+        self._requests = Requests(study.folder)
+        trials = study.of_phase("search")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna = optuna.create_study(
             directions=["minimize" if mode == "min" else "maximize" for mode in settings.objectives.values()],
-            sampler=make_sampler(settings),
+            sampler=make_sampler(settings, drawn=len(trials)),
         )
+        self._tell_ended(trials)
+        self._unfinished = deque(trial for trial in trials if trial.status == "running")
+        self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
+        known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
+        self._grid = (point for point in points if point not in known)
         self._open: dict[str, optuna.Trial] = {}
-        first = [baseline.point for baseline in study.plan.baselines]
-        points = study.plan.space.grid() if isinstance(settings.sampler, GridSampler) else iter(())
-        self._rest = (point for point in points if point not in first)
 
     def suggest(self, trial_id: str) -> Any:
-        plan, number = self._study.plan, len(self._study.of_phase("search"))
-        if number >= plan.settings.num_samples:
+        if self._unfinished:
+            trial = self._unfinished.popleft()
+            self._open[trial_id] = self._ask(trial.point)[0]
+            return self._launch(trial)
+        study = self._study
+        if len(study.of_phase("search")) >= study.plan.settings.num_samples:
             return Searcher.FINISHED
-        baseline = plan.baselines[number] if number < len(plan.baselines) else None
-        decided = baseline.point if baseline is not None else next(self._rest, None)
-        if decided is not None:
-            self._optuna.enqueue_trial(decided)
-        asked = self._optuna.ask()
-        tree = plan.space.resolve(lambda name, parameter: _suggest(asked, name, parameter))
-        config = plan.config_of(tree).tree()
+        baseline = self._baselines.popleft() if self._baselines else None
+        decided = baseline.point if baseline is not None else self._requests.next_trial() or next(self._grid, None)
+        asked, config = self._ask(decided)
         if baseline is not None and config != baseline.config.tree():
-            raise AssertionError(f"trial {number} does not resolve to the baseline {baseline.name}")
-        trial = self._study.add_trial("search", baseline.name if baseline else "", config, asked.params)
+            raise AssertionError(f"the first trials do not resolve to the baseline {baseline.name}")
+        trial = study.add_trial("search", baseline.name if baseline else "", config, asked.params)
         self._open[trial_id] = asked
         return self._launch(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        asked = self._open.pop(trial_id)
         names = self._study.plan.settings.objectives
-        values = [(result or {}).get(f"best/{name}", math.nan) for name in names]
-        if error or not all(math.isfinite(value) for value in values):
-            self._optuna.tell(asked, state=OptunaState.FAIL)
-        else:
-            self._optuna.tell(asked, values)
+        values = None if error else _finite([(result or {}).get(f"best/{name}", math.nan) for name in names])
+        asked = self._open.pop(trial_id)
+        self._optuna.tell(asked, values, state=OptunaState.FAIL if values is None else None)
+
+    def _ask(self, point: Point | None) -> tuple[optuna.Trial, dict[str, Any]]:
+        """A trial of Optuna's at `point`, or where its sampler says, and the complete config there."""
+        if point is not None:
+            self._optuna.enqueue_trial(point)
+        asked = self._optuna.ask()
+        tree = self._study.plan.space.resolve(lambda name, parameter: _suggest(asked, name, parameter))
+        return asked, self._study.plan.config_of(tree).tree()
+
+    def _tell_ended(self, trials: Iterable[TrialState]) -> None:
+        for trial in trials:
+            if trial.status != "running":
+                values = _finite([trial.best.get(name, math.nan) for name in self._study.plan.settings.objectives])
+                failed = trial.status == "failed" or values is None
+                asked = self._ask(trial.point)[0]
+                self._optuna.tell(asked, None if failed else values, state=OptunaState.FAIL if failed else None)
 
 
 class QueueSearcher(_StatelessSearcher):
@@ -95,6 +120,10 @@ class QueueSearcher(_StatelessSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing is learned from these trials."""
+
+
+def _finite(values: list[float]) -> list[float] | None:
+    return values if all(math.isfinite(value) for value in values) else None
 
 
 def _suggest(trial: optuna.Trial, name: str, parameter: Range | Options) -> Any:

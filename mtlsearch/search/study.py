@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shutil
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from mtlsearch.search.journal import Event, Journal, read_journal
+from filelock import FileLock, Timeout
+
+from mtlsearch.errors import InputError
+from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
+from mtlsearch.search.pareto import cost
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
 from mtlsearch.training.folders import new_folder
@@ -24,7 +30,10 @@ Status = Literal["running", "finished", "stopped", "failed"]
 Phase = Literal["search", "confirm"]
 
 JOURNAL = "journal.jsonl"
+LOCK = ".lock"
 LEADERBOARD = "leaderboard.csv"
+CONFIRMATION = "confirmation.csv"
+WINNER = "winner.safetensors"
 
 
 @dataclass
@@ -66,9 +75,14 @@ class TrialState:
 class Study:
     """The folder `results/<name>`: journal.jsonl, leaderboard.csv, trials/, and at the end best.yaml and the rest."""
 
-    def __init__(self, folder: Path, plan: SearchPlan) -> None:
+    def __init__(self, folder: Path, plan: SearchPlan, identity: str, trials: Iterable[TrialState] = ()) -> None:
         self.folder, self.plan = folder, plan
-        self.trials: dict[int, TrialState] = {}
+        self.identity = identity
+        """a name that no other study has, for those who keep records of it elsewhere"""
+        self.trials: dict[int, TrialState] = {trial.number: trial for trial in trials}
+        self.past_epochs: list[tuple[int, Row]] = []
+        """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
+        self._lock = _locked(folder)
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
@@ -82,11 +96,32 @@ class Study:
         """
         folder = new_folder(results, f"{plan.name}-{datetime.now():%Y%m%d-%H%M%S}", name)
         (folder / "trials").mkdir()
-        for file, tree in plan.files().items():
-            write_text(folder / file, dump_yaml(tree))
-        study = cls(folder, plan)
-        event = {"event": "study", "name": folder.name, "space": plan.digest, "data": data, "time": time.time()}
-        study._journal.append(event)
+        study_files(folder, plan)
+        study = cls(folder, plan, uuid.uuid4().hex)
+        event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
+        study._journal.append({**event, "time": time.time()})
+        return study
+
+    @classmethod
+    def reopen(cls, folder: Path, plan: SearchPlan) -> Study:
+        """A study that was interrupted, killed, or is to get more trials; `plan` may be wider than its own was.
+
+        A trial whose last event is not its end is "running": whoever continues the study continues it.
+
+        Raises:
+            InputError: the folder holds no study, its journal is damaged, another process runs it, or a trial of it is
+                no point of the plan's space.
+        """
+        events = list(read_journal(folder / JOURNAL))
+        if not events or events[0]["event"] != "study":
+            raise InputError(f"{folder / JOURNAL} does not begin as a study's journal does")
+        trials = replay(events)
+        _check_plan(plan, trials, folder)
+        mend_journal(folder / JOURNAL)
+        study_files(folder, plan)
+        study = cls(folder, plan, events[0].get("id", folder.name), trials)
+        study.past_epochs = _epochs(events)
+        study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
         return study
 
     def trial_folder(self, number: int) -> Path:
@@ -96,7 +131,9 @@ class Study:
         """Registers the next trial before it starts."""
         trial = TrialState(len(self.trials), phase, label, dict(config), dict(point))
         self.trials[trial.number] = trial
-        self.trial_folder(trial.number).mkdir(parents=True)
+        folder = self.trial_folder(trial.number)
+        shutil.rmtree(folder, ignore_errors=True)  # of a trial that a kill kept from being registered
+        folder.mkdir(parents=True)
         event = {"event": "trial", "number": trial.number, "phase": phase, "label": label}
         self._journal.append({**event, "config": trial.config, "point": trial.point, "time": time.time()})
         return trial
@@ -133,6 +170,7 @@ class Study:
 
     def close(self) -> None:
         self._journal.close()
+        self._lock.release()
 
 
 def read_trials(folder: Path) -> list[TrialState]:
@@ -156,15 +194,60 @@ def replay(events: Iterable[Event]) -> list[TrialState]:
     return list(trials.values())
 
 
+def _epochs(events: Iterable[Event]) -> list[tuple[int, Row]]:
+    searched: set[int] = set()
+    epochs = []
+    for event in events:
+        if event["event"] == "trial" and event["phase"] == "search":
+            searched.add(event["number"])
+        elif event["event"] == "epoch" and event["number"] in searched:
+            epochs.append((event["number"], event["row"]))
+    return epochs
+
+
+def study_files(folder: Path, plan: SearchPlan) -> None:
+    """Writes the plan into the study's folder."""
+    (folder / "baselines").mkdir(exist_ok=True)
+    for file, tree in plan.files().items():
+        write_text(folder / file, dump_yaml(tree))
+
+
+def _locked(folder: Path) -> FileLock:
+    """The lock of whoever runs the study; a process that dies, however it dies, lets it go."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{folder} is being run by another process; `study status` shows how far it is") from None
+    return lock
+
+
+def _check_plan(plan: SearchPlan, trials: Iterable[TrialState], folder: Path) -> None:
+    """Raises InputError where a trial is no point of the plan's space: a space may grow between runs, not shrink."""
+
+    def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
+        return plan.config_of(tree).tree()
+
+    for trial in trials:
+        if trial.phase == "search":
+            try:
+                plan.space.encode(trial.config, complete, f"trial {trial.number}")
+            except InputError as error:
+                detail = str(error).removeprefix("start_with: ")
+                raise InputError(
+                    f"{folder}: the space has changed, and not only grown: {detail}. Put the space back, or start a "
+                    "study of its own"
+                ) from None
+
+
+def best_first(trials: Iterable[TrialState], plan: SearchPlan) -> list[TrialState]:
+    """The trials by the best value of the first objective, failed ones last."""
+    name, mode = plan.settings.first_objective
+    return sorted(trials, key=lambda trial: (trial.status == "failed", cost(trial.best.get(name, math.nan), mode)))
+
+
 def leaderboard(trials: list[TrialState], plan: SearchPlan) -> str:
     """The trials as CSV: rank, objectives, epochs, status, then every key in which they differ."""
-    name, mode = plan.settings.first_objective
-    sign = 1 if mode == "min" else -1
-
-    def order(trial: TrialState) -> tuple[bool, float]:
-        value = sign * trial.best.get(name, math.inf * sign)
-        return trial.status == "failed", value
-
     flat = {trial.number: flatten(trial.config) for trial in trials}
     keys = sorted({key for config in flat.values() for key in config})
     differing = [key for key in keys if len({repr(config.get(key)) for config in flat.values()}) > 1]
@@ -183,7 +266,7 @@ def leaderboard(trials: list[TrialState], plan: SearchPlan) -> str:
             "reason",
         ]
     )
-    for rank, trial in enumerate(sorted(trials, key=order), start=1):
+    for rank, trial in enumerate(best_first(trials, plan), start=1):
         figures = [trial.best.get(objective, "") for objective in plan.settings.objectives]
         axes = [flat[trial.number].get(key, "") for key in differing]
         progress = rank, trial.number, trial.label, trial.status, len(trial.history), trial.best_epoch

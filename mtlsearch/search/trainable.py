@@ -16,7 +16,7 @@ from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.run import run_training
 
 Send = Callable[[dict[str, Any]], None]
-"""hands a result to the executor: an epoch's row, {"test": …} at the end, or {"failure": …}"""
+"""hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …}"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class TrialJob:
     """score the best epoch's weights on the test split when training is over"""
     exempt: bool = False
     """never stopped early: a baseline, against which the rest is measured"""
+    reported: int = 0
+    """epochs that the study knows of already, of a trial that is continued"""
 
 
 def run_trial(job: TrialJob, send: Send) -> None:
@@ -41,10 +43,10 @@ def run_trial(job: TrialJob, send: Send) -> None:
     try:
         config = parse_run_config(job.config, f"trial {job.number}")
         environment.set_threads(job.threads)
-        here = environment.describe(find_problem(config.problem))
+        send({"environment": environment.describe(find_problem(config.problem))})
 
         def report(row: dict[str, float]) -> None:
-            send({**row, "environment": here} if row["epoch"] == 1 else dict(row))
+            send(dict(row))
 
         run = run_training(
             config,
@@ -53,6 +55,7 @@ def run_trial(job: TrialJob, send: Send) -> None:
             threads=job.threads,
             objective=next(iter(job.objectives.items())),
             must_be_finite=tuple(job.objectives),
+            reported=job.reported,
         )
         if job.score_test:
             model = run.result.model

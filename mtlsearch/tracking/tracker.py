@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,20 @@ class TrackedRun:
         metrics = [Metric(key, float(value), stamp, step) for key, value in row.items() if key != "epoch"]
         for start in range(0, len(metrics), names.METRICS_PER_BATCH):
             self._batch(metrics=metrics[start : start + names.METRICS_PER_BATCH])
+
+    def log_missing_rows(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Those of the rows whose epoch the run does not have yet: a kill loses what was still to be written."""
+
+        def write(client: Any) -> None:
+            key = next((name for name in rows[-1] if name != "epoch"), None) if rows else None
+            there = {metric.step for metric in client.get_metric_history(self.run_id, key)} if key else set()
+            for row in rows:
+                if int(row["epoch"]) not in there:
+                    stamp = int(time.time() * 1000)
+                    metrics = [Metric(k, float(v), stamp, int(row["epoch"])) for k, v in row.items() if k != "epoch"]
+                    client.log_batch(self.run_id, metrics=metrics)
+
+        self._tracker.write(write)
 
     def log_parameters(self, config: Mapping[str, Any]) -> None:
         parameters = [Param(key, value) for key, value in names.parameters(config).items()]
@@ -59,20 +73,32 @@ class Tracker:
         self._client, self.experiment_id = open_store(uri)
         self._writer = Writer(say)
 
-    def start_run(self, name: str, tags: Mapping[str, object]) -> TrackedRun:
-        """A run made at once: of a study, or of a single training. A store that cannot be written is known here."""
+    def start_run(self, name: str, tags: Mapping[str, object], again: Sequence[str] = ()) -> TrackedRun:
+        """A run made at once: of a study, or of a single training. A store that cannot be written is known here.
+
+        again: names of tags by which a run that is there already is known, and gone on with.
+        """
         run = TrackedRun(self)
-        self._make(run, name, tags)
+        self._make(run, name, tags, again)
         return run
 
-    def start_trial(self, name: str, tags: Mapping[str, object], parent: TrackedRun) -> TrackedRun:
+    def start_trial(
+        self, name: str, tags: Mapping[str, object], parent: TrackedRun, again: Sequence[str] = ()
+    ) -> TrackedRun:
         """A child run, made through the queue: where the tracker is down the trial starts all the same."""
         run = TrackedRun(self)
-        self.write(lambda _: self._make(run, name, {**tags, names.PARENT_TAG: parent.run_id}))
+        self.write(lambda _: self._make(run, name, {**tags, names.PARENT_TAG: parent.run_id}, again))
         return run
 
-    def _make(self, run: TrackedRun, name: str, tags: Mapping[str, object]) -> None:
+    def _make(self, run: TrackedRun, name: str, tags: Mapping[str, object], again: Sequence[str]) -> None:
         text = {key: str(value) for key, value in tags.items()}
+        if again:
+            wanted = " and ".join(f"tags.`{key}` = '{text[key]}'" for key in again)
+            found = self._client.search_runs([self.experiment_id], wanted, max_results=1)
+            if found:
+                run.run_id = found[0].info.run_id
+                self._client.update_run(run.run_id, status="RUNNING")
+                return
         run.run_id = self._client.create_run(self.experiment_id, tags=text, run_name=name).info.run_id
 
     def write(self, action: Callable[[Any], object]) -> None:

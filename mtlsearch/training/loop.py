@@ -84,6 +84,7 @@ def train(
     stop_after: int | None = None,
     on_step: Progress | None = None,
     must_be_finite: Sequence[str] = (),
+    reported: int | None = None,
 ) -> TrainingResult:
     """Trains `config` on a prepared `problem`.
 
@@ -96,6 +97,8 @@ def train(
         stop_after: end after this many epochs of the config's own schedule, as early stopping does.
         on_step: called after each micro-batch with (micro-batches done, of the whole run).
         must_be_finite: metrics besides the objective that end the run when they are NaN or infinite.
+        reported: of a run that is continued, how many epochs `report` has seen; those that last.pt holds beyond are
+            reported first, and those that it lacks are not reported again. None: all that last.pt holds.
 
     Raises:
         TrainingDiverged: a loss or the objective became NaN or infinite.
@@ -110,7 +113,10 @@ def train(
         last = directory / checkpoint.LAST if directory else None
         if last is not None and last.exists():
             state.restore(last, config)
+        seen = len(state.history) if reported is None else reported
         stop = False
+        for row in state.history[seen:]:
+            stop = (report is not None and bool(report(row))) or stop
         while len(state.history) < min(epochs, stop_after or epochs) and not stop:
             row = _train_epoch(problem, config, state, len(state.history) + 1, on_step or _unseen)
             row |= _evaluate(problem, state.model, (name, *must_be_finite), row)
@@ -123,7 +129,7 @@ def train(
             state.history.append(row)
             if last is not None:
                 state.save(last, config)
-            if report is not None:
+            if report is not None and len(state.history) > seen:
                 stop = bool(report(row))
     assert state.best is not None
     return TrainingResult(state.history, state.best, len(state.history) < epochs, state.model)

@@ -31,6 +31,7 @@ def run_training(
     stop_after: int | None = None,
     objective: tuple[str, str] | None = None,
     must_be_finite: Sequence[str] = (),
+    reported: int | None = None,
 ) -> FinishedRun:
     """Prepares the data, trains, and writes record.yaml beside the checkpoints if `directory` is given.
 
@@ -39,6 +40,7 @@ def run_training(
         on_step: of the training, after each micro-batch.
         threads: torch threads; all CPUs of this process by default.
         stop_after: end after so many epochs of the config's own schedule.
+        reported: see `train`.
 
     Raises:
         InputError: before any work, if the config or the data cannot be used.
@@ -57,6 +59,7 @@ def run_training(
         stop_after=stop_after,
         on_step=on_step,
         must_be_finite=must_be_finite,
+        reported=reported,
     )
     if directory is not None and (directory / RECORD).exists():
         written = load_record(directory / RECORD)

@@ -8,7 +8,7 @@ from mtlsearch import strategies
 from mtlsearch.errors import InputError
 from mtlsearch.gradients import strategy_info
 from mtlsearch.search.plan import load_plan, shipped_spaces
-from mtlsearch.training.yaml_files import dump_yaml
+from mtlsearch.search.study import study_files
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -131,8 +131,7 @@ def test_an_override_into_a_choice_is_refused_and_one_that_replaces_it_is_not() 
 
 def test_a_studys_own_space_file_can_be_searched_again(tmp_path: Path) -> None:
     plan = load_plan("quick")
-    for file, tree in plan.files().items():
-        (tmp_path / file).write_text(dump_yaml(tree))
+    study_files(tmp_path, plan)
     again = load_plan(str(tmp_path / "space.yaml"))
     assert [baseline.config for baseline in again.baselines] == [baseline.config for baseline in plan.baselines]
     assert list(again.space.probes()) == list(plan.space.probes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -12,12 +13,15 @@ from mtlsearch.search.early_stopping.rule import StoppingRule
 
 
 class RuleScheduler(FIFOScheduler):
-    """Stops trials as the rule says, but those that are exempt, which it only learns from. A NaN stops nothing here:
-    such a trial fails by itself."""
+    """Stops trials as the rule says, but those that are exempt, which it only learns from, and those that users ask to
+    stop. A NaN stops nothing here: such a trial fails by itself.
 
-    def __init__(self, rule: StoppingRule) -> None:
+    asked_to_stop: called with a trial's number after each of its epochs.
+    """
+
+    def __init__(self, rule: StoppingRule, asked_to_stop: Callable[[int], bool]) -> None:
         super().__init__()
-        self._rule = rule
+        self._rule, self._asked_to_stop = rule, asked_to_stop
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = trial.config["job"]
@@ -25,8 +29,11 @@ class RuleScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         figures = {name: value for name, value in result.items() if "/" in name and _is_number(value)}
         stops = self._rule.stops(job.number, int(result["epoch"]), figures)
-        last = int(result["epoch"]) >= job.config["training"]["epochs"]
-        return TrialScheduler.STOP if stops and not job.exempt and not last else TrialScheduler.CONTINUE
+        if int(result["epoch"]) >= job.config["training"]["epochs"]:  # it ends by itself
+            return TrialScheduler.CONTINUE
+        if (stops and not job.exempt) or self._asked_to_stop(job.number):
+            return TrialScheduler.STOP
+        return TrialScheduler.CONTINUE
 
 
 def _is_number(value: Any) -> bool:

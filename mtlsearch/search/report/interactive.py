@@ -25,11 +25,10 @@ def figure(panel: Panel) -> dict[str, Any]:
     return {
         "data": [_trace(one) for one in panel.series],
         "layout": {
-            "height": panel.height + 22 * (len(named) // 3 if len(named) > 1 else 0),
-            "margin": {"l": 8, "r": 12, "t": 34 if panel.title else 10, "b": 8},
-            "title": {"text": _text(panel.title), "font": {"size": 14}, "x": 0, "xanchor": "left", "y": 0.98},
+            "height": panel.height,
+            "margin": {"l": 8, "r": 12, "t": 10, "b": 8},
             "showlegend": len(named) > 1,
-            "legend": {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top", "font": {"size": 11}},
+            "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
             "hovermode": "closest",
             "xaxis": _axis(panel.x),
             "yaxis": _axis(panel.y),

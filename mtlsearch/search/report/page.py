@@ -1,4 +1,4 @@
-"""The page: sections and their charts in one HTML file that needs nothing else, and the charts as PNG files beside it."""
+"""The page: sections and charts in one HTML file that needs nothing else, and the charts as PNG files beside it."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import torch
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.report.source import StudyRecord
+from mtlsearch.search.study import WINNER
 from mtlsearch.training.checkpoint import load_weights
 from mtlsearch.training.problem import DrawsFigures, Problem, find_problem
 from mtlsearch.training.recipes import parse_run_config
@@ -17,7 +18,6 @@ from mtlsearch.training.yaml_files import write_text
 
 #: the test split is scored once, by the confirmation
 SPLIT = "val"
-WINNER = "winner.safetensors"
 _INDEX = "index.json"
 
 

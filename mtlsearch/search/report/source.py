@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from mtlsearch.errors import InputError
@@ -14,13 +15,12 @@ from mtlsearch.search import confirm
 from mtlsearch.search.journal import read_journal
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Space
-from mtlsearch.search.study import JOURNAL, TrialState, replay
+from mtlsearch.search.study import CONFIRMATION, JOURNAL, TrialState, replay
 from mtlsearch.search.winner import candidates
 from mtlsearch.training.loop import Row
 from mtlsearch.training.schema import validate
 from mtlsearch.training.yaml_files import read_yaml
 
-CONFIRMATION = "confirmation.csv"
 CONSTANT = "constant prediction"
 
 
@@ -47,8 +47,10 @@ class StudyRecord:
     """numbers of the trials in the order in which they ended"""
     epochs: tuple[Moment, ...]
     """of the search, in the order in which they happened"""
-    times: tuple[float, float]
-    """seconds since 1970 of the journal's first and last event"""
+    began: float
+    """seconds since 1970 of the journal's first event"""
+    wall_seconds: float
+    """that somebody ran the study: from the first event to the last, less the pauses before it was resumed"""
 
     @property
     def name(self) -> str:
@@ -79,16 +81,17 @@ class StudyRecord:
 
     @cached_property
     def confirmed(self) -> list[confirm.Confirmed]:
-        return confirm.replayed(self.trials)
+        """What is to be confirmed, with the runs that have begun."""
+        seeds = confirm.fresh_seeds(self.settings.seed, self.settings.confirm.seeds)
+        chosen = confirm.choose(self.searched, self.ranked, self.settings.confirm.top)
+        return confirm.collect(self.trials, chosen, seeds)
 
     @cached_property
     def confirmation_whole(self) -> bool:
         """Whether every candidate has all its runs behind it."""
         seeds = self.settings.confirm.seeds
-        runs = [one.runs for one in self.confirmed]
-        return bool(runs) and all(
-            len(own) == seeds and all(run.status != "running" for run in own) for own in runs
-        )
+        ended = [sum(run.status != "running" for run in one.runs) for one in self.confirmed]
+        return seeds > 0 and bool(ended) and min(ended) == seeds
 
     @cached_property
     def ranking(self) -> tuple[list[confirm.Confirmed], str]:
@@ -142,7 +145,9 @@ def read_study(folder: Path) -> StudyRecord:
         trial.point = {
             name: value for name, value in trial.point.items() if name in parameters and parameters[name].admits(value)
         }
-    clock = [event["time"] for event in events if "time" in event]
+    timed = [event for event in events if "time" in event]
+    pauses = [event["time"] - before["time"] for before, event in pairwise(timed) if event["event"] == "resumed"]
+    clock = [event["time"] for event in timed] or [0.0]
     return StudyRecord(
         folder=folder,
         data=next((event["data"] for event in events if event.get("data")), ""),
@@ -151,7 +156,8 @@ def read_study(folder: Path) -> StudyRecord:
         trials=tuple(trials.values()),
         ends=tuple(event["number"] for event in events if event["event"] == "end"),
         epochs=tuple(moments),
-        times=(min(clock, default=0.0), max(clock, default=0.0)),
+        began=clock[0],
+        wall_seconds=clock[-1] - clock[0] - sum(pauses),
     )
 
 

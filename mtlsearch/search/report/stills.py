@@ -53,7 +53,7 @@ def _set_axis(axes: Axes, which: str, axis: Axis) -> None:
         settings[f"{which}scale"] = "log"
     if axis.span is not None:
         settings[f"{which}lim"] = axis.span
-    axes.set(**settings)  # type: ignore[arg-type]
+    axes.set(**settings)
     if axis.ticks is not None:
         labels = [label for _, label in axis.ticks]
         crowded = which == "x" and sum(map(len, labels)) > 40

@@ -41,12 +41,9 @@ def section(study: StudyRecord) -> Section:
 
 def _unconfirmed(study: StudyRecord) -> Section:
     notes = ["Not confirmed: nothing below says more than what the search saw, each figure the luckiest of its kind."]
-    if study.confirmed:
-        notes.append(
-            "Confirmation runs that have ended: "
-            + ", ".join(f"{one.name} {sum(run.status != 'running' for run in one.runs)}" for one in study.confirmed)
-            + "."
-        )
+    if begun := [one for one in study.confirmed if one.runs]:
+        ended = (f"{one.name} {sum(run.status != 'running' for run in one.runs)}" for one in begun)
+        notes.append(f"Confirmation runs that have ended: {', '.join(ended)}.")
     if not study.ranked:
         notes = ["No trial ran to its end with finite figures: there is no winner."]
     return Section(

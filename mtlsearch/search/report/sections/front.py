@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations, islice
 
 import numpy as np
@@ -62,7 +61,7 @@ def _panel(study: StudyRecord, x: str, y: str) -> Panel:
     ahead = sorted((finished[row] for row in rows), key=lambda trial: figure(trial, x))
     stopped = [trial for trial in study.scored if trial.status == "stopped"]
     plain = [trial for trial in finished if not trial.label]
-    series = [
+    series: list[Points | Line] = [
         _points(stopped, x, y, "stopped early", OTHER, hollow=True),
         _points(plain, x, y, "finished", OTHER),
         _points([trial for trial in finished if trial.label], x, y, "baseline", BASELINE),
@@ -79,16 +78,15 @@ def _panel(study: StudyRecord, x: str, y: str) -> Panel:
                 texts=[f"{one.name}, confirmed"], spread_x=spreads[:1], spread_y=spreads[1:],
             )
         )  # fmt: skip
-    shown = [
+    across, up = (
         Axis(name, span=readable_span([figure(trial, name) for trial in study.scored], mode))
         for name, mode in pair.items()
-    ]
+    )
     kept = tuple(one for one in series if len(one.x))
-    return Panel(f"{y} against {x}", *shown, kept, wide=True, height=440)
+    return Panel(f"{y} against {x}", across, up, kept, wide=True, height=440)
 
 
 def _points(trials: list[TrialState], x: str, y: str, name: str, color: str, hollow: bool = False) -> Points:
     texts = [f"trial {trial.number} {trial.label}".strip() for trial in trials]
-    values = [[figure(trial, key) for trial in trials] for key in (x, y)]
-    assert all(math.isfinite(value) for own in values for value in own)
-    return Points(*values, name, color, hollow=hollow, texts=texts)
+    across, up = ([figure(trial, key) for trial in trials] for key in (x, y))
+    return Points(across, up, name, color, hollow=hollow, texts=texts)

@@ -9,10 +9,11 @@ from datetime import datetime, timezone
 from mtlsearch.search.distributions import Options
 from mtlsearch.search.report.section import Section, Table, duration, number
 from mtlsearch.search.report.source import StudyRecord, epochs_of, seconds_of
+from mtlsearch.search.study import Status
 from mtlsearch.training.record import BEST_RECORD
 from mtlsearch.training.schema import Section as Settings
 
-_STATUS = ("finished", "stopped", "failed", "running")
+_STATUS: tuple[Status, ...] = ("finished", "stopped", "failed", "running")
 
 
 def section(study: StudyRecord) -> Section:
@@ -41,7 +42,6 @@ def _unfinished(study: StudyRecord) -> list[str]:
 
 def _facts(study: StudyRecord) -> Table:
     settings = study.settings
-    began, ended = study.times
     rows = [
         ("study", study.name),
         ("data", study.data or "not recorded"),
@@ -50,8 +50,8 @@ def _facts(study: StudyRecord) -> Table:
         ("early stopping", _words(settings.early_stopping)),
         ("baselines", ", ".join(trial.label for trial in study.searched if trial.label) or "none"),
         ("confirmation", f"best {settings.confirm.top} and the baselines on {settings.confirm.seeds} fresh seeds"),
-        ("began", datetime.fromtimestamp(began, timezone.utc).strftime("%Y-%m-%d %H:%M UTC") if began else "–"),
-        ("wall time, first to last event", duration(ended - began)),
+        ("began", datetime.fromtimestamp(study.began, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+        ("wall time, less pauses", duration(study.wall_seconds)),
         ("training and validation, all trials together", duration(sum(map(seconds_of, study.trials)))),
     ]
     return Table(("", ""), rows, words=2)

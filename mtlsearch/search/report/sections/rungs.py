@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from mtlsearch.search.early_stopping import make_rule
@@ -61,7 +61,7 @@ def rungs(study: StudyRecord) -> list[int]:
     return [epoch for epoch in milestones if epoch < longest]
 
 
-def spearman(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> tuple[float, tuple[float, float] | None]:
+def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> tuple[float, tuple[float, float] | None]:
     """Rank correlation of two samples (n,) and its 95 % interval; NaN below 4 pairs, no interval for ±1.
 
     Fisher's z with the variance of Bonett and Wright 2000, "Sample size requirements for estimating Pearson, Kendall
@@ -84,7 +84,7 @@ def _saved(study: StudyRecord) -> str:
     whole = sum(map(epochs_of, study.searched))
     seconds = sum(_seconds_left(trial) for trial in stopped)
     return (
-        f"Early stopping ended {len(stopped)} of {len(study.searched)} trials and saved {left} of {whole} epochs "
+        f"Stopping ended {len(stopped)} of {len(study.searched)} trials and saved {left} of {whole} epochs "
         f"({left / whole:.0%}), about {duration(seconds)} at these trials' own speed."
     )
 

@@ -20,7 +20,7 @@ function themed(layout) {
 
 function draw() {
   for (const [canvas, { data, layout }] of plots) {
-    Plotly.react(canvas, data, themed(layout), { responsive: true, displaylogo: false, displayModeBar: "hover" });
+    Plotly.react(canvas, data, themed(layout), { responsive: true, displayModeBar: false });
   }
 }
 

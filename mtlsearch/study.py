@@ -1,0 +1,98 @@
+"""python -m mtlsearch.study: watch a study, ask it for a trial, stop one, look at what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from mtlsearch import _command
+
+if _command.extra_installed():
+    from typer import Argument, Option
+
+_FOLDER = "folder of a study, results/NAME"
+
+
+def main() -> None:
+    """Watch a study that runs or has ended, and ask a running one for something.
+
+    \b
+    Examples:
+      python -m mtlsearch.study status results/STUDY
+      python -m mtlsearch.study show results/STUDY 7
+      python -m mtlsearch.study add results/STUDY --like 7 --set optimizer.lr=0.01
+      python -m mtlsearch.study stop results/STUDY 12
+      python -m mtlsearch.study leaderboard results/STUDY --top 10
+    """
+
+
+def status(folder: Annotated[Path, Argument(help=_FOLDER)]) -> None:
+    """How far a study is, whether it is being run, and its trials."""
+    from mtlsearch.search import tables
+    from mtlsearch.search.watching import watch
+
+    console = _command.screen()
+    seen = watch(folder)
+    for line in seen.lines():
+        console.print(line, soft_wrap=True)
+    console.print(tables.trial_table(seen.plan, seen.trials))
+    if not seen.running and not seen.complete:
+        console.print(f"\nto go on: {_command.command('tune', '--resume', folder.absolute())}", soft_wrap=True)
+
+
+def show(
+    folder: Annotated[Path, Argument(help=_FOLDER)],
+    trial: Annotated[int, Argument(min=0, help="number of a trial")],
+) -> None:
+    """One trial: its config, its epochs, how it ended."""
+    from mtlsearch.search.watching import trial_of, watch
+    from mtlsearch.training.progress import epoch_line
+    from mtlsearch.training.yaml_files import dump_yaml
+
+    console = _command.screen()
+    chosen = trial_of(watch(folder), trial)
+    console.print(f"trial {trial} {chosen.label}: {chosen.status} {chosen.reason}".strip(), soft_wrap=True)
+    console.print(dump_yaml(chosen.config))
+    for row in chosen.history:
+        console.print(epoch_line(row, chosen.config["training"]["epochs"]), soft_wrap=True)
+
+
+def add(
+    folder: Annotated[Path, Argument(help=_FOLDER)],
+    like: Annotated[str, Option(help="number of a trial, name of a recipe, or a YAML file to start from")] = "0",
+    set_: Annotated[list[str], Option("--set", help="override a key: key.sub=value")] = [],  # noqa: B006
+) -> None:
+    """Ask a study for a trial, which it runs before those that its sampler draws."""
+    from mtlsearch.search.watching import add_trial
+
+    console = _command.screen()
+    for line in add_trial(folder, like, set_):
+        console.print(line, soft_wrap=True)
+
+
+def stop(
+    folder: Annotated[Path, Argument(help=_FOLDER)],
+    trial: Annotated[int, Argument(min=0, help="number of a running trial")],
+) -> None:
+    """Ask a running trial to stop after its epoch."""
+    from mtlsearch.search.watching import stop_trial
+
+    _command.screen().print(stop_trial(folder, trial), soft_wrap=True)
+
+
+def leaderboard(
+    folder: Annotated[Path, Argument(help=_FOLDER)],
+    top: Annotated[int | None, Option(min=1, help="so many of the best")] = None,
+) -> None:
+    """The trials from best to worst by the first objective, with the options in which they differ."""
+    from mtlsearch.search import tables
+    from mtlsearch.search.study import best_first
+    from mtlsearch.search.watching import watch
+
+    seen = watch(folder)
+    trials = [trial for trial in seen.trials if trial.phase == "search"]
+    _command.screen().print(tables.trial_table(seen.plan, best_first(trials, seen.plan)[:top]))
+
+
+if __name__ == "__main__":
+    _command.run("study", main, status, show, add, stop, leaderboard)
