@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,25 @@ class FaceProblem:
         targets, count = self._statistics.targets, self.size(split)
         constant = Prediction(targets.landmarks.mean(0).expand(count, -1, -1), targets.angles.mean(0).expand(count, -1))
         return score_split(constant, self._pack(split), split, self.image_size).compute()
+
+    def figures(self, model: nn.Module, split: str, folder: Path) -> dict[str, Path]:
+        """The cumulative error distribution, and the worst, middle and best faces, for the report of a study."""
+        # drawing and measuring import more than training needs
+        from mtlsearch.faces.checkpoint_evaluation import evaluate_system
+        from mtlsearch.faces.checkpoints import LoadedSystem
+        from mtlsearch.faces.evaluation_figures import save_figures
+
+        assert isinstance(model, System)
+        loaded = LoadedSystem(self.config, model, self.image_size, 0, {})
+        evaluation = evaluate_system(loaded, self._pack(split), split, self._pack("train"))
+        save_figures(evaluation, self._pack(split), self.image_size, folder, {})
+        titles = {
+            "ced": "Images at or below each NME",
+            "worst": "The worst: true landmarks green, predicted orange",
+            "median": "The middle",
+            "best": "The best",
+        }
+        return {title: folder / f"{name}.png" for name, title in titles.items()}
 
     @property
     def image_size(self) -> int:

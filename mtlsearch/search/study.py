@@ -118,8 +118,8 @@ class Study:
         trials = replay(events)
         _check_plan(plan, trials, folder)
         mend_journal(folder / JOURNAL)
-        study_files(folder, plan)
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
+        study_files(folder, plan)
         study.past_epochs = _epochs(events)
         study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
         return study

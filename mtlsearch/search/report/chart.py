@@ -9,6 +9,8 @@ from typing import Literal
 
 #: Okabe and Ito's colours, which the colour-blind tell apart, as they read on light and on dark
 WINNER, BASELINE, GOOD, OTHER = "#d55e00", "#0072b2", "#009e73", "#8c8c8c"
+FAINT = "#8c8c8c66"  # lines of which there are many
+DIVERGING = ("#b2182b", "#f7f7f7", "#2166ac")  # −1, 0, 1
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
 
 Numbers = Sequence[float]
@@ -81,6 +83,8 @@ class Panel:
     """takes the whole width of the page"""
     height: int = 300
     """pixels on the page"""
+    least_width: int = 0
+    """pixels; a narrower screen scrolls"""
 
 
 @dataclass(frozen=True)

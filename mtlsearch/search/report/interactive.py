@@ -12,11 +12,13 @@ from typing import Any
 
 from markupsafe import escape
 
-from mtlsearch.search.report.chart import Axis, Bars, Heat, Line, Numbers, Panel, Points
+from mtlsearch.search.report.chart import DIVERGING, Axis, Bars, Heat, Line, Numbers, Panel, Points
 
 Trace = dict[str, Any]
 #: significant digits of a number on the page: more than a screen has pixels
 _DIGITS = 6
+#: from which the powers of ten are ticks enough
+_MANY_DECADES = 3
 
 
 def figure(panel: Panel) -> dict[str, Any]:
@@ -39,7 +41,8 @@ def figure(panel: Panel) -> dict[str, Any]:
 def _axis(axis: Axis) -> dict[str, Any]:
     drawn: dict[str, Any] = {"title": {"text": _text(axis.title), "font": {"size": 12}}, "automargin": True}
     if axis.log:
-        drawn |= {"type": "log", "dtick": 1, "exponentformat": "power"}
+        decades = math.log10(axis.span[1] / axis.span[0]) if axis.span is not None else math.inf
+        drawn |= {"type": "log", "exponentformat": "power", "dtick": "D2" if decades < _MANY_DECADES else 1}
     if axis.span is not None:
         drawn["range"] = [math.log10(end) if axis.log else end for end in axis.span]
     if axis.ticks is not None:
@@ -47,6 +50,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
             "tickmode": "array",
             "tickvals": [place for place, _ in axis.ticks],
             "ticktext": [_text(label) for _, label in axis.ticks],
+            "ticklabeloverflow": "allow",
             "zeroline": False,
         }
     return drawn
@@ -93,7 +97,7 @@ def _heat(one: Heat) -> Trace:
         "z": [_plain(row) for row in one.values],
         "zmin": -1,
         "zmax": 1,
-        "colorscale": "RdBu",
+        "colorscale": list(zip((0, 0.5, 1), DIVERGING)),
         "colorbar": {"thickness": 10, "len": 1, "title": {"text": "cosine", "font": {"size": 11}}},
         "hoverinfo": "z",
         "xgap": 1,

@@ -5,20 +5,25 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import plotly
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from mtlsearch.search.report import interactive, stills
+from mtlsearch.search.report.chart import Panel
 from mtlsearch.search.report.section import Picture, Section
 from mtlsearch.search.report.source import StudyRecord
 
 REPORT = "report.html"
 FIGURES = "figures"
+#: bytes of a PNG file that is no drawing any more
+_LARGE = 200_000
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class _Plot:
     """A panel on the page."""
 
     figure: dict[str, Any]
-    wide: bool
+    panel: Panel
     title: str
 
 
@@ -59,12 +64,18 @@ def write_page(study: StudyRecord, sections: Sequence[Section], folder: Path) ->
 
 def _plots(section: Section) -> list[_Plot]:
     return [
-        _Plot(interactive.figure(panel), panel.wide, panel.title or chart.title)
+        _Plot(interactive.figure(panel), panel, panel.title or chart.title)
         for chart in section.charts
         for panel in chart.panels
     ]
 
 
 def _inlined(picture: Picture) -> str:
-    kind = "jpeg" if picture.path.suffix in (".jpg", ".jpeg") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(picture.path.read_bytes()).decode('ascii')}"
+    """The picture as a URL that holds it; one as large as photographs are as JPEG, which is a tenth of it."""
+    content, kind = picture.path.read_bytes(), "png"
+    if len(content) > _LARGE:
+        with Image.open(picture.path) as image:
+            buffer = BytesIO()
+            image.convert("RGB").save(buffer, "JPEG", quality=88)
+        content, kind = buffer.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -48,7 +48,7 @@ def number(value: float, signed: bool = False) -> str:
     if not math.isfinite(value):
         return "–"
     plus = "+" if signed else ""
-    decimals = value == 0 or 1e-3 <= abs(value) < 1e5
+    decimals = value == 0 or 5e-4 <= abs(value) < 1e5
     return format(value, f"{plus}.3f" if decimals else f"{plus}.3g")
 
 

@@ -11,9 +11,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from mtlsearch.search.report.chart import Axis, Bars, Chart, Heat, Line, Panel, Points
+from mtlsearch.search.report.chart import DIVERGING, Axis, Bars, Chart, Heat, Line, Panel, Points
 
 _DPI = 130
 #: inches of a panel, and how many stand side by side
@@ -91,6 +92,13 @@ def _bars(one: Bars, axes: Axes) -> None:
 def _heat(one: Heat, axes: Axes) -> None:
     axes.grid(False)
     values = np.array([list(row) for row in one.values], dtype=float)
-    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", origin="lower")
+    image = axes.imshow(
+        values,
+        cmap=LinearSegmentedColormap.from_list("diverging", DIVERGING),
+        vmin=-1,
+        vmax=1,
+        aspect="auto",
+        origin="lower",
+    )
     assert axes.figure is not None
     axes.figure.colorbar(image, ax=axes, label=one.name)

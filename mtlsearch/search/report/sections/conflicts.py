@@ -63,10 +63,9 @@ def _panel(strategy: str, trials: list[TrialState], pairs: list[str]) -> Panel:
     every = math.ceil(len(labels) / 8)
     columns = tuple((float(place), label) for place, label in enumerate(labels) if place % every == 0)
     count = f"{len(trials)} trial{'s' if len(trials) > 1 else ''}"
-    panel = Heat(values, "mean cosine")
-    return Panel(
-        f"{strategy}, {count}", Axis("epoch", ticks=columns), Axis(ticks=rows), (panel,), height=130 + 30 * len(rows)
-    )
+    heat = Heat(values, "mean cosine")
+    axes = Axis("epoch", ticks=columns), Axis(ticks=rows)
+    return Panel(f"{strategy}, {count}", *axes, (heat,), height=130 + 30 * len(rows))
 
 
 def _mean(trials: list[TrialState], pair: str, start: int, end: int) -> float:

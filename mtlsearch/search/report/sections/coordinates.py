@@ -9,13 +9,15 @@ import numpy as np
 
 from mtlsearch.search.distributions import Options, Range
 from mtlsearch.search.pareto import best_first, costs_of
-from mtlsearch.search.report.chart import BASELINE, GOOD, OTHER, WINNER, Axis, Chart, Line, Panel, grouped
+from mtlsearch.search.report.chart import BASELINE, FAINT, GOOD, WINNER, Axis, Chart, Line, Panel, grouped
 from mtlsearch.search.report.section import Section, short_names
 from mtlsearch.search.report.source import StudyRecord, figure
 from mtlsearch.search.study import TrialState
 
 #: axes beyond which the picture is a hatching
 _AXES = 12
+#: pixels that an axis needs
+_AXIS_WIDTH = 64
 #: where a trial passes an axis that it does not have
 _ABSENT = -0.12
 
@@ -69,7 +71,9 @@ def _panel(study: StudyRecord, names: list[str]) -> Panel:
     low_high = ((_ABSENT, "absent"), (0.0, "lowest, first"), (1.0, "highest, last"))
     shown = Axis(ticks=low_high, span=(_ABSENT - 0.05, 1.05))
     span = (-0.3, len(ticks) - 0.7)
-    return Panel("", Axis(ticks=ticks, span=span), shown, tuple(series), wide=True, height=480)
+    return Panel(
+        "", Axis(ticks=ticks, span=span), shown, tuple(series), wide=True, height=480, least_width=64 * len(ticks)
+    )
 
 
 def _groups(study: StudyRecord) -> list[tuple[str, str, float, list[TrialState]]]:
@@ -78,7 +82,7 @@ def _groups(study: StudyRecord) -> list[tuple[str, str, float, list[TrialState]]
     tenth = max(1, math.ceil(0.1 * len(order)))
     third = max(tenth, math.ceil(len(order) / 3))
     groups = [
-        ("the rest", OTHER, 0.6, order[third:]),
+        ("the rest", FAINT, 0.6, order[third:]),
         ("best third", BASELINE, 1.2, order[tenth:third]),
         ("best tenth", GOOD, 2.2, [trial for trial in order[:tenth] if trial is not study.winner]),
         ("winner", WINNER, 3.2, [trial for trial in order if trial is study.winner]),

@@ -6,7 +6,7 @@ import math
 
 from mtlsearch.search.report.chart import (
     BASELINE,
-    OTHER,
+    FAINT,
     PALETTE,
     WINNER,
     Axis,
@@ -44,7 +44,7 @@ def _panel(study: StudyRecord, trained: list[TrialState], name: str, mode: str) 
     named |= {trial.number for trial in trained if trial.label or trial is study.winner}
     series = []
     if rest := [_curve(trial, name) for trial in trained if trial.number not in named]:
-        series.append(Line(*grouped(rest), "other trials", OTHER, width=0.8))
+        series.append(Line(*grouped(rest), "other trials", FAINT, width=0.8))
     colors = iter(PALETTE * len(named))
     shown: list[float] = [value for _, values in rest for value in values]
     for trial in trained:

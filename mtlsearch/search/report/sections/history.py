@@ -15,7 +15,8 @@ from mtlsearch.search.report.source import StudyRecord, figure
 def section(study: StudyRecord) -> Section:
     panels = []
     for name, mode in study.objectives.items():
-        panels += [_over_trials(study, name, mode), _over_seconds(study, name, mode)]
+        y = Axis(name, span=readable_span([figure(trial, name) for trial in study.scored], mode))
+        panels += [_over_trials(study, name, mode, y), _over_seconds(study, name, mode, y)]
     return Section(
         key="history",
         title="History",
@@ -28,7 +29,7 @@ def section(study: StudyRecord) -> Section:
     )
 
 
-def _over_trials(study: StudyRecord, name: str, mode: str) -> Panel:
+def _over_trials(study: StudyRecord, name: str, mode: str, y: Axis) -> Panel:
     by_number = {trial.number: trial for trial in study.searched}
     order = [by_number[number] for number in study.ends if number in by_number]
     values = [math.nan if trial.status == "failed" else figure(trial, name) for trial in order]
@@ -46,17 +47,15 @@ def _over_trials(study: StudyRecord, name: str, mode: str) -> Panel:
             own = Points([x[p] for p in kept], [values[p] for p in kept], words, color, hollow=hollow, texts=texts)
             dots.append(own)
     best = Line(x, best_so_far(values, mode), "best so far", WINNER, steps=True)
-    y = Axis(name, span=readable_span(values, mode))
     return Panel(f"{name} over trials", Axis("trials that have ended"), y, (*dots, best))
 
 
-def _over_seconds(study: StudyRecord, name: str, mode: str) -> Panel:
+def _over_seconds(study: StudyRecord, name: str, mode: str, y: Axis) -> Panel:
     values = [moment.row.get(name, math.nan) for moment in study.epochs]
     seconds = [moment.seconds for moment in study.epochs]
     best = best_so_far(values, mode)
     line = Line(seconds, best, "best so far", WINNER, steps=True)
-    x = Axis("training and validation, seconds, all trials together")
-    return Panel(f"{name} over training seconds", x, Axis(name, span=readable_span(best, mode)), (line,))
+    return Panel(f"{name} over training seconds", Axis("seconds of training and validation"), y, (line,))
 
 
 def best_so_far(values: list[float], mode: str) -> list[float]:

@@ -34,7 +34,8 @@ def section(study: StudyRecord) -> Section:
         title="Slices",
         reading=(
             f"One parameter against {objective}, everything else as the sampler had it: a valley says where to look "
-            "next, a cloud without shape that the parameter mattered little, and the star is the winner."
+            "next, a cloud without shape that the parameter mattered little; the star is the winner, blue are "
+            "baselines, and rings are trials that were stopped early."
         ),
         warnings=boundary_warnings(study),
         notes=notes,
@@ -65,19 +66,18 @@ def _panel(study: StudyRecord, name: str, parameter: Range | Options, objective:
     winner = [trial for trial in having if trial is study.winner]
     others = [trial for trial in having if trial is not study.winner]
     groups = (
-        ("stopped early", OTHER, [trial for trial in others if trial.status == "stopped"]),
-        ("finished", OTHER, [trial for trial in others if trial.status != "stopped" and not trial.label]),
-        ("baseline", BASELINE, [trial for trial in others if trial.status != "stopped" and trial.label]),
-        ("winner", WINNER, winner),
+        ("circle", True, OTHER, [trial for trial in others if trial.status == "stopped"]),
+        ("circle", False, OTHER, [trial for trial in others if trial.status != "stopped" and not trial.label]),
+        ("circle", False, BASELINE, [trial for trial in others if trial.status != "stopped" and trial.label]),
+        ("star", False, WINNER, winner),
     )
     series = tuple(
         Points(
             [_x(parameter, trial.point[name]) for trial in trials],
             [figure(trial, objective) for trial in trials],
-            words, color, "star" if words == "winner" else "circle", hollow=words == "stopped early",
-            texts=[_text(trial, name) for trial in trials],
+            "", color, symbol, hollow, texts=[_text(trial, name) for trial in trials],
         )
-        for words, color, trials in groups
+        for symbol, hollow, color, trials in groups
         if trials
     )  # fmt: skip
     y = Axis(objective, span=readable_span([figure(trial, objective) for trial in having], mode))

@@ -20,9 +20,11 @@ function themed(layout) {
 
 function draw() {
   for (const [canvas, { data, layout }] of plots) {
-    Plotly.react(canvas, data, themed(layout), { responsive: true, displayModeBar: false });
+    Plotly.react(canvas, data, themed(layout), { displayModeBar: false });
   }
 }
 
 draw();
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => Plotly.Plots.resize(target)));
+plots.forEach(([canvas]) => sizes.observe(canvas));
 dark.addEventListener("change", draw);
