@@ -28,13 +28,12 @@ class Writer:
         (folder / "baselines").mkdir(parents=True)
         for file, tree in self.plan.files().items():
             (folder / file).write_text(dump_yaml(tree))
-        self._journal = (folder / JOURNAL).open("w")
         self.event("study", name=folder.name, space=self.plan.digest, data=data)
 
     def event(self, kind: str, **fields: Any) -> None:
         self.clock += 1.0
-        self._journal.write(json.dumps({"event": kind, **fields, "time": self.clock}) + "\n")
-        self._journal.flush()
+        with (self.folder / JOURNAL).open("a") as journal:
+            journal.write(json.dumps({"event": kind, **fields, "time": self.clock}) + "\n")
 
     def trial(
         self,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-#: Okabe and Ito's colours, which the colour-blind tell apart, as they read on light and on dark
-WINNER, BASELINE, GOOD, OTHER = "#d55e00", "#0072b2", "#009e73", "#8c8c8c"
+#: after Okabe and Ito, whose colours the colour-blind tell apart, as they read on light and on dark
+WINNER, BASELINE, GOOD, OTHER = "#d55e00", "#2f86d1", "#009e73", "#8c8c8c"
 FAINT = "#8c8c8c66"  # lines of which there are many
 DIVERGING = ("#b2182b", "#f7f7f7", "#2166ac")  # −1, 0, 1
-PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00")
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442")
 
 Numbers = Sequence[float]
 """NaN where there is none: a line breaks there, and a point is not drawn"""
@@ -123,3 +123,9 @@ def grouped(lines: Sequence[tuple[Numbers, Numbers]]) -> tuple[list[float], list
         x += [*own_x, math.nan]
         y += [*own_y, math.nan]
     return x, y
+
+
+def whole_ticks(last: int) -> tuple[tuple[float, str], ...]:
+    """Ticks at whole numbers from 1 to `last`, at most ten."""
+    step = math.ceil(last / 10)
+    return tuple((float(number), str(number)) for number in range(step, last + 1, step))

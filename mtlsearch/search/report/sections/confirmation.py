@@ -76,11 +76,10 @@ def _differences(study: StudyRecord, order: Sequence[Confirmed]) -> list[Table]:
     winner = order[0]
     rows = []
     for other in order[1:]:
-        if other.baseline:
-            for one in compare(winner, other, study.objectives):
-                each = ", ".join(number(value, signed=True) for value in one.by_seed)
-                cells = f"{winner.name} − {other.name}", f"{one.split}/{one.metric}", number(one.mean, signed=True)
-                rows.append((*cells, _interval(one), each))
+        for one in compare(winner, other, study.objectives):
+            each = ", ".join(number(value, signed=True) for value in one.by_seed)
+            cells = f"{winner.name} − {other.name}", f"{one.split}/{one.metric}", number(one.mean, signed=True)
+            rows.append((*cells, _interval(one), each))
     heading = ("difference", "figure", "mean", "95 % interval", "by seed")
     return [Table(heading, rows, "Differences, paired by seed", words=2)] if rows else []
 

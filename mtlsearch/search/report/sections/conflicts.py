@@ -31,8 +31,8 @@ def section(study: StudyRecord) -> Section:
     notes = []
     if blind:
         notes.append(
-            f"Not seen: {', '.join(blind)}. These weigh losses and never look at the gradients of single tasks; a "
-            "look would have cost them another backward for each task."
+            f"Not seen: {', '.join(blind)}. A strategy that weighs losses never looks at the gradients of single "
+            "tasks, and a look would have cost another backward for each task."
         )
     if not by_strategy:
         notes.append("No epoch has ended.")

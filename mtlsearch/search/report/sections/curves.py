@@ -15,6 +15,7 @@ from mtlsearch.search.report.chart import (
     Panel,
     grouped,
     readable_span,
+    whole_ticks,
 )
 from mtlsearch.search.report.section import Section
 from mtlsearch.search.report.source import StudyRecord
@@ -26,7 +27,7 @@ _NAMED = 4
 
 def section(study: StudyRecord) -> Section:
     trained = [trial for trial in study.searched if trial.history]
-    panels = tuple(_panel(study, trained, name, mode) for name, mode in study.objectives.items())
+    panels = [_panel(study, trained, name, mode) for name, mode in study.objectives.items()] if trained else []
     return Section(
         key="curves",
         title="Learning curves",
@@ -35,7 +36,7 @@ def section(study: StudyRecord) -> Section:
             "late are what early stopping gets wrong."
         ),
         notes=[] if trained else ["No epoch has ended."],
-        charts=[Chart("curves", "Learning curves", panels)] if trained else [],
+        charts=[Chart("curves", "Learning curves", tuple(panels))] if panels else [],
     )
 
 
@@ -56,7 +57,8 @@ def _panel(study: StudyRecord, trained: list[TrialState], name: str, mode: str) 
             words += ", winner" if trial is study.winner else ""
             series.append(Line(x, y, words, color, 2.6 if trial is study.winner else 1.8, dashed=bool(trial.label)))
     y_axis = Axis(name, span=readable_span(shown, mode))
-    return Panel(f"{name} by epoch", Axis("epoch"), y_axis, tuple(series), wide=True, height=380)
+    x_axis = Axis("epoch", ticks=whole_ticks(max(len(trial.history) for trial in trained)))
+    return Panel(f"{name} by epoch", x_axis, y_axis, tuple(series), wide=True, height=380)
 
 
 def _curve(trial: TrialState, name: str) -> tuple[list[float], list[float]]:
