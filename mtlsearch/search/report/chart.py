@@ -13,6 +13,7 @@ FAINT = "#8c8c8c66"  # lines of which there are many
 DIVERGING = ("#b2182b", "#f7f7f7", "#2166ac")  # −1, 0, 1
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442")
 
+Symbol = Literal["circle", "star", "diamond"]
 Numbers = Sequence[float]
 """NaN where there is none: a line breaks there, and a point is not drawn"""
 
@@ -45,7 +46,7 @@ class Points:
     y: Numbers
     name: str
     color: str
-    symbol: Literal["circle", "star", "diamond"] = "circle"
+    symbol: Symbol = "circle"
     hollow: bool = False
     texts: Sequence[str] = ()
     """shown when one points at them"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from mtlsearch.search.distributions import Options, Range
-from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points, readable_span
+from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points, Symbol, readable_span
 from mtlsearch.search.report.section import Section, number
 from mtlsearch.search.report.source import StudyRecord, figure
 from mtlsearch.search.study import TrialState
@@ -65,7 +65,7 @@ def _panel(study: StudyRecord, name: str, parameter: Range | Options, objective:
     having = [trial for trial in study.scored if name in trial.point]
     winner = [trial for trial in having if trial is study.winner]
     others = [trial for trial in having if trial is not study.winner]
-    groups = (
+    groups: tuple[tuple[Symbol, bool, str, list[TrialState]], ...] = (
         ("circle", True, OTHER, [trial for trial in others if trial.status == "stopped"]),
         ("circle", False, OTHER, [trial for trial in others if trial.status != "stopped" and not trial.label]),
         ("circle", False, BASELINE, [trial for trial in others if trial.status != "stopped" and trial.label]),
