@@ -14,7 +14,7 @@ its square and calls it the mean square error: squared by default. It sums over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -139,7 +139,9 @@ class BinnedPoseHeadConfig(TaskHeadConfig):
     squared: bool = True
     weight: NonNegativeFloat = 1.0
 
-    learns: ClassVar = ("angles",)
+    @property
+    def learns(self) -> tuple[str, ...]:
+        return ("angles",)
 
     @property
     def weights(self) -> Mapping[str, float]:

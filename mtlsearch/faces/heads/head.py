@@ -65,8 +65,11 @@ class TaskHeadConfig(Section, ABC):
     def labels(self) -> tuple[str, ...]:
         """What it learns from, besides landmarks and angles: see `FaceRunConfig.labels`."""
 
-    #: parts of a prediction that its losses are about
-    learns: ClassVar[tuple[str, ...]] = ()
+    @property
+    @abstractmethod
+    def learns(self) -> tuple[str, ...]:
+        """Parts of a prediction that its losses are about."""
+
     #: parts that follow from those, for a system in which no other head learns them
     derives: ClassVar[tuple[str, ...]] = ()
     #: whether it takes landmarks in 3D

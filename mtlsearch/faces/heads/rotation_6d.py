@@ -2,14 +2,17 @@
 
 Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR 2019,
 https://arxiv.org/abs/1812.07035, section 4.2; for head pose with the geodesic distance as loss: Hempel et al., "6D
-Rotation Representation for Unconstrained Head Pose Estimation", ICIP 2022, https://arxiv.org/abs/2202.12555, eq. 5. No
-range of angles is special to it: it is continuous through profile and beyond.
+Rotation Representation for Unconstrained Head Pose Estimation", ICIP 2022, https://arxiv.org/abs/2202.12555, eq. 5.
+
+The rotation is continuous through profile and beyond. Its three angles are not: a matrix has one triple with |yaw| up
+to 90°, so a head that the data calls 100° of yaw is decoded as another triple of the same rotation. For data with such
+labels (AFLW) `binned_pose` learns the angles themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import NonNegativeFloat
@@ -73,7 +76,9 @@ class Rotation6DHeadConfig(TaskHeadConfig):
     loss: Literal["geodesic", "frobenius"] = "geodesic"
     weight: NonNegativeFloat = 1.0
 
-    learns: ClassVar = ("angles",)
+    @property
+    def learns(self) -> tuple[str, ...]:
+        return ("angles",)
 
     @property
     def weights(self) -> Mapping[str, float]:
