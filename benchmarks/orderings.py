@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-LEARNING_RATES = (1.5e-3, 3e-3, 6e-3, 12e-3)
+LEARNING_RATES = (1.5e-3, 3e-3, 6e-3, 12e-3, 24e-3)
 DATA = {"name": "synthetic", "image_size": 64, "train": 2400, "val": 400, "test": 1200}
 #: gentle, as in the recipe `quick`: so short a training has to see faces more than variations of them
 AUGMENTATION = {"rotation": 15.0, "scale": 0.05, "shift": 0.03, "gamma": 0.15, "erase": 0.0}
