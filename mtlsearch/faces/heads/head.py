@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from mtlsearch.faces.targets import FaceStatistics, Targets
@@ -78,3 +79,17 @@ class TaskHeadConfig(Section, ABC):
     @abstractmethod
     def build(self, channels: int, statistics: FaceStatistics) -> TaskHead:
         """The head for feature maps of so many channels."""
+
+
+class SingleTaskHeadConfig(TaskHeadConfig):
+    """A head of one task, which learns from landmarks or angles alone. weight: its static weight λ."""
+
+    weight: NonNegativeFloat = 1.0
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return {"": self.weight}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()

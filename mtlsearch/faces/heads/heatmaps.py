@@ -15,14 +15,13 @@ cells off at its default sharpness.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.head import Part, SingleTaskHeadConfig, TaskHead
 from mtlsearch.faces.targets import FaceStatistics, Targets
 from mtlsearch.training.schema import Section
 
@@ -195,7 +194,7 @@ class HeatmapHead(TaskHead):
         return {"": error + config.alpha * heatmap_loss(output, maps, config.squared)}
 
 
-class HeatmapHeadConfig(TaskHeadConfig):
+class HeatmapHeadConfig(SingleTaskHeadConfig):
     """Landmarks in 2D by expectation over heatmaps; one task.
 
     deconvolutions: stride-2 transposed convolutions of so many channels, from the backbone's map to the heatmaps: three
@@ -211,15 +210,10 @@ class HeatmapHeadConfig(TaskHeadConfig):
     alpha: NonNegativeFloat = 1.0
     squared: bool = True
     visible: Literal["labelled", "inside"] = "inside"
-    weight: NonNegativeFloat = 1.0
 
     @property
     def learns(self) -> tuple[str, ...]:
         return ("landmarks",)
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        return {"": self.weight}
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -11,15 +11,13 @@ labels (AFLW) `binned_pose` learns the angles themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from mtlsearch.faces.geometry import euler_to_matrix, matrix_to_euler, orthonormalize
-from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.head import Part, SingleTaskHeadConfig, TaskHead
 from mtlsearch.faces.regressors import LinearRegressorConfig, RegressorConfig
 from mtlsearch.faces.targets import FaceStatistics, Targets
 
@@ -65,7 +63,7 @@ class Rotation6DHead(TaskHead):
         return {"": (predicted - true).square().sum((-2, -1)).mean()}
 
 
-class Rotation6DHeadConfig(TaskHeadConfig):
+class Rotation6DHeadConfig(SingleTaskHeadConfig):
     """Angles by a rotation's first two rows; one task.
 
     loss: "geodesic", the mean angle in degrees, or "frobenius", the mean of ‖R − R*‖².
@@ -74,19 +72,10 @@ class Rotation6DHeadConfig(TaskHeadConfig):
     kind: Literal["rotation_6d"] = "rotation_6d"
     regressor: RegressorConfig = LinearRegressorConfig()
     loss: Literal["geodesic", "frobenius"] = "geodesic"
-    weight: NonNegativeFloat = 1.0
 
     @property
     def learns(self) -> tuple[str, ...]:
         return ("angles",)
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        return {"": self.weight}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return ()
 
     def build(self, channels: int, statistics: FaceStatistics) -> Rotation6DHead:
         return Rotation6DHead(self, channels, statistics)
