@@ -4,11 +4,11 @@
     python benchmarks/orderings.py --claims pcgrad --epochs 2 --seeds 2 --output /somewhere   # to see it work
 
 Each arm of a claim is trained at every learning rate of the same list on a tuning seed; the one with the best
-validation figure is its own, for each metric. Then both arms are trained on fresh seeds, the same for both, without early stopping, and
-the weights of the last epoch are scored on the test split. Printed is the paired difference, arm less control, with
-Student's 95 % interval over seeds: below zero the claim holds here, above it is contradicted, and where the interval
-holds zero it is undecided. What is true of rendered faces at 64 pixels and some thousand steps need not be true of
-photographs.
+validation figure is its own, for each metric. Then both arms are trained on fresh seeds, the same for both, without
+early stopping, and the weights of the last epoch are scored on the test split. Printed is the paired difference, arm
+less control, with Student's 95 % interval over seeds: below zero the claim holds here, above it is contradicted, and
+where the interval holds zero it is undecided. What is true of rendered faces at 64 pixels and some hundred steps need
+not be true of photographs.
 
 Every run is appended to runs.jsonl when it ends; a second call goes on after the runs that are there.
 """
