@@ -43,6 +43,10 @@ from mtlsearch.training import run_training
 finished = run_training(config, threads=1)
 assert finished.result.best["val/nme"] > 0
 
+small = ["data.train=64", "data.val=48", "data.test=48", "data.image_size=32", "training.epochs=1"]
+head = load_run_config("composed", [*small, "model.backbone=test_resnet", "model.heads.pose={kind: euler, weight: 2}"])
+assert run_training(head, threads=1).result.best["train/pose"] > 0
+
 from pathlib import Path
 import cv2, numpy as np
 from mtlsearch.faces.datasets import open_dataset
@@ -62,7 +66,7 @@ print("all used")
 def test_the_extending_page_does_what_it_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "mtlsearch", tmp_path / "mtlsearch", ignore=shutil.ignore_patterns("__pycache__"))
     steps = list(_STEP.finditer((ROOT / "docs" / "extending.md").read_text()))
-    assert len(steps) == 8
+    assert len(steps) == 10
     for step in steps:
         path = tmp_path / step["path"]
         if step["how"] is None:

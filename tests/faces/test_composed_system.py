@@ -40,6 +40,7 @@ TWO = "{landmarks: {kind: points, loss: {kind: wing}}, pose: {kind: rotation_6d,
         (TWO, ("landmarks", "pose")),
         ("{all: {kind: points, points: dense, regressor: {kind: mbconv, expansion: 0.5, channels: 16}}}", ("all",)),
         ("{face: {kind: parameters, regressor: {kind: linear}}}", ("landmarks", "pose", "parameters")),
+        ("{sparse: {kind: points}, all: {kind: points, points: dense}}", ("sparse", "all")),
         ("{maps: {kind: heatmaps, channels: 16}, turn: {kind: binned_pose, bins: {count: 33}}}", ("maps", "turn")),
         (
             "{face: {kind: parameters, regressor: {kind: linear}}, dense: {kind: points, points: dense}}",
@@ -57,6 +58,8 @@ def test_heads_in_any_combination_train_a_step(heads: str, tasks: tuple[str, ...
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in problem.shared_parameters(model) if p.grad is not None)  # type: ignore[union-attr]
     prediction = model.eval().decode(model(images))  # type: ignore[operator]
+    dense = any(getattr(head, "points", "") == "dense" for head in problem.config.heads.values())  # type: ignore[attr-defined]
+    assert (prediction.dense is not None) == dense
     assert prediction.landmarks.shape[:2] == (6, 68) and prediction.angles.shape == (6, 3)
 
 
@@ -95,6 +98,8 @@ def test_it_learns_pose_and_landmarks() -> None:
         ("{pose: {kind: rotation_6d}}", "no head gives landmarks"),
         ("{}", "at least 1"),
         ("{keys: {kind: points}}", "cannot be called 'keys'"),
+        ("{training: {kind: points}}", "cannot be called 'training'"),
+        ("{lr: {kind: points}}", "cannot be called 'lr'"),
         ("{Pose: {kind: points}}", "pattern"),
         ("{a: {kind: parameter}}", "did you mean 'parameters'"),
         ("{landmarks: {kind: points}, face: {kind: parameters}}", "two heads have a task named 'landmarks'"),

@@ -10,7 +10,7 @@ import torch
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.augmentation import Augmentation
-from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset
 from mtlsearch.faces.dense_labels import dense_of
 from mtlsearch.faces.dense_points import dense_points
@@ -19,7 +19,10 @@ from mtlsearch.faces.losses import MSE, Wing, WingMSE
 from mtlsearch.faces.metrics import level_depth
 from mtlsearch.faces.packs import ensure_pack, open_pack
 from mtlsearch.faces.problem import FaceProblem
+from mtlsearch.faces.profiling import multiply_accumulates, parameter_count
 from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.systems import Dense
+from mtlsearch.faces.targets import FaceStatistics
 from mtlsearch.training import load_run_config, train
 from tests.faces.datasets import builders
 
@@ -109,6 +112,18 @@ def test_the_68_alone_are_a_choice() -> None:
     assert "dense" not in problem._stored_labels and "pose" not in problem._stored_labels
 
 
+@pytest.mark.parametrize(
+    ("backbone", "parameters", "gmacs"),
+    [("mobilenetv2_100", 4_222_232, 0.393), ("resnet18", 11_976_792, 2.370), ("resnet50", 26_704_472, 5.341)],
+)
+def test_what_the_recipe_costs_at_full_size(backbone: str, parameters: int, gmacs: float) -> None:
+    """Table 3 has 4.18 M and 0.39 gMac for MobileNetV2; docs/systems/basak2023.md says what its other row is not."""
+    config = load_run_config("basak2023", [f"model.backbone={backbone}"])
+    model = Dense(config, FaceStatistics.blank(config.labels, 256, 68, 520)).eval()  # type: ignore[attr-defined]
+    assert parameter_count(model) == parameters
+    assert multiply_accumulates(model, torch.zeros(1, 3, 256, 256)) / 1e9 == pytest.approx(gmacs, abs=5e-4)
+
+
 def test_it_learns(problem: FaceProblem) -> None:
     off = dict.fromkeys(Augmentation.model_fields, 0.0)
     history = train(*(lambda p: (p, p.config))(made("training.epochs=20", f"augmentation={off}"))).history
@@ -167,8 +182,13 @@ def test_data_without_dense_points_is_refused(tmp_path: Path) -> None:
         folder=tmp_path / "faces",
         workers=1,
     )
-    files = builders.exported(faces, tmp_path / "files", "aflw2000")
-    pack_dataset(open_dataset("aflw2000", files), tmp_path / "pack", CropSettings(48), workers=1)
-    config = load_run_config("basak2023", [*SMALL[1:], f"data={{name: packed, train: {tmp_path / 'pack'}}}"])
-    with pytest.raises(InputError, match="has no split 'train'"):
-        FaceProblem(config).prepare()  # type: ignore[arg-type]
+    files = builders.exported(faces, tmp_path / "files", "300w_lp")
+    basis = open_basis(files / "basis")
+    dataset = open_dataset("300w_lp_3d", files, basis)
+    pack_dataset(dataset, tmp_path / "pack", CropSettings(48), SplitSettings(0.5), workers=1)
+    data = f"data={{name: packed, train: {tmp_path / 'pack'}, test: {tmp_path / 'pack'}}}"
+    problem = FaceProblem(load_run_config("basak2023", [*SMALL[1:], data]))  # type: ignore[arg-type]
+    pack = open_pack(tmp_path / "pack")
+    problem._packs = dict.fromkeys(("train", "val", "test"), pack)
+    with pytest.raises(InputError, match=r"cannot train this dense system, which also needs dense points"):
+        problem._check()

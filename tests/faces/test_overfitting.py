@@ -1,6 +1,11 @@
-"""Systems of one feature map learn 32 faces by heart: NME below 1 % and pose error below 1°."""
+"""Systems of one feature map learn 32 faces by heart in 300 steps: NME below 1 % and pose error below 1°.
+
+The cascade has its own such test. A minute and a half is what each may take on two cores.
+"""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 import torch
@@ -25,6 +30,7 @@ COMMON = [
     [
         ("kim2023", "model.head={kind: linear}"),
         ("basak2023", "model.pose_head={kind: rotation_6d}"),
+        ("composed", "model.heads.pose={kind: binned_pose}"),
     ],
     ids=lambda system: system[0],
 )
@@ -36,7 +42,9 @@ def test_it_learns_32_faces_by_heart(system: tuple[str, str], monkeypatch: pytes
     evaluate = problem.evaluate
     # 300 epochs of one step each: what the faces of validation say is of no interest
     monkeypatch.setattr(problem, "evaluate", lambda model, split: {"nme": 0.0})
+    started = time.perf_counter()
     model = train(problem, config).model.eval()
+    assert time.perf_counter() - started < 90
     with torch.inference_mode():
         scores = evaluate(model, "train")
     assert scores["nme"] < 1.0

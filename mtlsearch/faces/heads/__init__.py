@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mtlsearch.faces.heads.binned_pose import BinnedPoseHead, BinnedPoseHeadConfig
-from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.head import Part, SingleTaskHeadConfig, TaskHead, TaskHeadConfig
 from mtlsearch.faces.heads.heatmaps import HeatmapHead, HeatmapHeadConfig
 from mtlsearch.faces.heads.parameters import ParameterHead, ParameterHeadConfig
 from mtlsearch.faces.heads.points import PointHead, PointHeadConfig
@@ -32,6 +32,7 @@ __all__ = [
     "PointHeadConfig",
     "Rotation6DHead",
     "Rotation6DHeadConfig",
+    "SingleTaskHeadConfig",
     "TaskHead",
     "TaskHeadConfig",
 ]

@@ -13,15 +13,14 @@ its square and calls it the mean square error: squared by default. It sums over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.head import Part, SingleTaskHeadConfig, TaskHead
 from mtlsearch.faces.regressors import LinearRegressorConfig, RegressorConfig
 from mtlsearch.faces.targets import FaceStatistics, Targets
 from mtlsearch.training.schema import Section
@@ -129,7 +128,7 @@ class BinnedPoseHead(TaskHead):
         return {"": binned_pose_loss(output, targets.angles, config.bins, config.alpha, config.squared)}
 
 
-class BinnedPoseHeadConfig(TaskHeadConfig):
+class BinnedPoseHeadConfig(SingleTaskHeadConfig):
     """Angles by expectation over bins; one task. alpha: α₁, of the cross-entropy."""
 
     kind: Literal["binned_pose"] = "binned_pose"
@@ -137,17 +136,10 @@ class BinnedPoseHeadConfig(TaskHeadConfig):
     bins: Bins = Bins()
     alpha: NonNegativeFloat = 1.0
     squared: bool = True
-    weight: NonNegativeFloat = 1.0
-
-    learns: ClassVar = ("angles",)
 
     @property
-    def weights(self) -> Mapping[str, float]:
-        return {"": self.weight}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return ()
+    def learns(self) -> tuple[str, ...]:
+        return ("angles",)
 
     def build(self, channels: int, statistics: FaceStatistics) -> BinnedPoseHead:
         return BinnedPoseHead(self, channels, statistics)

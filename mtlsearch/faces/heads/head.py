@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from mtlsearch.faces.targets import FaceStatistics, Targets
@@ -65,8 +66,11 @@ class TaskHeadConfig(Section, ABC):
     def labels(self) -> tuple[str, ...]:
         """What it learns from, besides landmarks and angles: see `FaceRunConfig.labels`."""
 
-    #: parts of a prediction that its losses are about
-    learns: ClassVar[tuple[str, ...]] = ()
+    @property
+    @abstractmethod
+    def learns(self) -> tuple[str, ...]:
+        """Parts of a prediction that its losses are about."""
+
     #: parts that follow from those, for a system in which no other head learns them
     derives: ClassVar[tuple[str, ...]] = ()
     #: whether it takes landmarks in 3D
@@ -75,3 +79,17 @@ class TaskHeadConfig(Section, ABC):
     @abstractmethod
     def build(self, channels: int, statistics: FaceStatistics) -> TaskHead:
         """The head for feature maps of so many channels."""
+
+
+class SingleTaskHeadConfig(TaskHeadConfig):
+    """A head of one task, which learns from landmarks or angles alone. weight: its static weight λ."""
+
+    weight: NonNegativeFloat = 1.0
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return {"": self.weight}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()

@@ -101,7 +101,10 @@ class ParameterHeadConfig(TaskHeadConfig):
     pose: LossConfig = L1()
     parameters: LossConfig = MSE()
 
-    learns: ClassVar = ("landmarks", "angles")
+    @property
+    def learns(self) -> tuple[str, ...]:
+        return ("landmarks", "angles")
+
     needs_depth: ClassVar = True
 
     @property

@@ -81,9 +81,12 @@ class PointHeadConfig(TaskHeadConfig):
     loss: LossConfig = WingMSE()
     unit: PositiveFloat = 256.0
 
-    learns: ClassVar = ("landmarks", "dense")
     derives: ClassVar = ("angles",)
     needs_depth: ClassVar = True
+
+    @property
+    def learns(self) -> tuple[str, ...]:
+        return ("landmarks", "dense") if self.points == "dense" else ("landmarks",)
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -2,21 +2,22 @@
 
 Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR 2019,
 https://arxiv.org/abs/1812.07035, section 4.2; for head pose with the geodesic distance as loss: Hempel et al., "6D
-Rotation Representation for Unconstrained Head Pose Estimation", ICIP 2022, https://arxiv.org/abs/2202.12555, eq. 5. No
-range of angles is special to it: it is continuous through profile and beyond.
+Rotation Representation for Unconstrained Head Pose Estimation", ICIP 2022, https://arxiv.org/abs/2202.12555, eq. 5.
+
+The rotation is continuous through profile and beyond. Its three angles are not: a matrix has one triple with |yaw| up
+to 90°, so a head that the data calls 100° of yaw is decoded as another triple of the same rotation. For data with such
+labels (AFLW) `binned_pose` learns the angles themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from mtlsearch.faces.geometry import euler_to_matrix, matrix_to_euler, orthonormalize
-from mtlsearch.faces.heads.head import Part, TaskHead, TaskHeadConfig
+from mtlsearch.faces.heads.head import Part, SingleTaskHeadConfig, TaskHead
 from mtlsearch.faces.regressors import LinearRegressorConfig, RegressorConfig
 from mtlsearch.faces.targets import FaceStatistics, Targets
 
@@ -62,7 +63,7 @@ class Rotation6DHead(TaskHead):
         return {"": (predicted - true).square().sum((-2, -1)).mean()}
 
 
-class Rotation6DHeadConfig(TaskHeadConfig):
+class Rotation6DHeadConfig(SingleTaskHeadConfig):
     """Angles by a rotation's first two rows; one task.
 
     loss: "geodesic", the mean angle in degrees, or "frobenius", the mean of ‖R − R*‖².
@@ -71,17 +72,10 @@ class Rotation6DHeadConfig(TaskHeadConfig):
     kind: Literal["rotation_6d"] = "rotation_6d"
     regressor: RegressorConfig = LinearRegressorConfig()
     loss: Literal["geodesic", "frobenius"] = "geodesic"
-    weight: NonNegativeFloat = 1.0
-
-    learns: ClassVar = ("angles",)
 
     @property
-    def weights(self) -> Mapping[str, float]:
-        return {"": self.weight}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return ()
+    def learns(self) -> tuple[str, ...]:
+        return ("angles",)
 
     def build(self, channels: int, statistics: FaceStatistics) -> Rotation6DHead:
         return Rotation6DHead(self, channels, statistics)

@@ -22,14 +22,17 @@ from torch import nn
 from mtlsearch.faces.heads import HeadConfig, TaskHeadConfig
 from mtlsearch.faces.systems.multi_head import BackboneConfig, MultiHead, MultiHeadRunConfig
 
+#: what the loop reports under train/ besides the losses
+_REPORTED = ("grad_norm", "lr")
 
-def _no_name_of_torch(name: str) -> str:
-    if hasattr(nn.ModuleDict, name):
-        raise ValueError(f"a head cannot be called {name!r}, which torch's module containers use themselves")
+
+def _free_name(name: str) -> str:
+    if hasattr(nn.ModuleDict(), name) or name in _REPORTED:
+        raise ValueError(f"a head cannot be called {name!r}, which torch's modules or the training's reports use")
     return name
 
 
-HeadName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_no_name_of_torch)]
+HeadName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_free_name)]
 
 
 def _without_empty(heads: Any) -> Any:

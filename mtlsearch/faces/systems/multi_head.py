@@ -66,7 +66,7 @@ class MultiHeadRunConfig(FaceRunConfig):
                 raise ValueError(f"no head gives {part}, and a face needs landmarks and angles (heads give: {gives})")
         twice = [task for task in self.tasks if self.tasks.count(task) > 1]
         if twice:
-            raise ValueError(f"two heads have a task named {twice[0]!r}; call one of the heads otherwise")
+            raise ValueError(f"two heads have a task named {twice[0]!r}; leave one out, or call a head otherwise")
         return self
 
 
