@@ -10,11 +10,11 @@ import torch
 from mtlsearch.gradients import Diagnostics
 
 PREFIX = "conflict/"
-_BETWEEN = "~"
+_BETWEEN = "/"  # trackers take few other marks in a name
 
 
 def pair_of(key: str) -> tuple[str, str]:
-    """The two tasks of a row's key: `conflict/landmarks~pose` -> ("landmarks", "pose")."""
+    """The two tasks of a row's key: `conflict/landmarks/pose` -> ("landmarks", "pose")."""
     one, _, other = key.removeprefix(PREFIX).partition(_BETWEEN)
     return one, other
 
@@ -33,13 +33,14 @@ class Conflicts:
     def see(self, diagnostics: Diagnostics) -> None:
         if diagnostics.gramian is None:
             return
-        cosines = diagnostics.cosines
-        seen = torch.stack([cosines.nan_to_num(0.0), cosines.isfinite().to(cosines)])
+        cosines, sound = diagnostics.cosines, diagnostics.norms.isfinite()
+        counted = (sound[:, None] & sound & diagnostics.gramian.isfinite()).to(cosines)
+        seen = torch.stack([cosines.nan_to_num(0.0) * counted, counted])
         known = self._sums.get(diagnostics.tasks)
         self._sums[diagnostics.tasks] = seen if known is None else known + seen
 
     def row(self) -> dict[str, float]:
-        """`{"conflict/a~b": mean cosine}` of each pair of tasks that was seen together."""
+        """`{"conflict/a/b": mean cosine}` of each pair of tasks that was seen together."""
         totals: dict[str, list[float]] = {}
         for tasks, sums in self._sums.items():
             cosines, counts = sums.tolist()

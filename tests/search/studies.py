@@ -61,7 +61,7 @@ class Writer:
             row |= {f"best/{name}": value for name, value in zip(NAMES, best)} | {"best/epoch": float(epoch)}
             row |= {"time/train_s": 2.0, "time/val_s": 0.5, "time/samples_per_s": 100.0}
             if conflict is not None:
-                row["conflict/frequency~phase"] = conflict
+                row["conflict/frequency/phase"] = conflict
             self.event("epoch", number=number, row=row)
         if end:
             environment = {"threads": 1, "hardware": {"cpu": "a CPU", "gpu": None}}
