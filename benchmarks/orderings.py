@@ -31,7 +31,7 @@ import numpy as np
 from scipy import stats
 
 LEARNING_RATES = (1.5e-3, 3e-3, 6e-3, 12e-3, 24e-3)
-#: of the cascades, whose best rates lie lower
+#: of the cascades, a run of which takes three times as long
 CASCADE_RATES = LEARNING_RATES[:4]
 DATA = {"name": "synthetic", "image_size": 64, "train": 2400, "val": 400, "test": 1200}
 #: gentle, as in the recipe `quick`: so short a training has to see faces more than variations of them
