@@ -38,7 +38,7 @@ def test_the_winners_faces_are_drawn_kept_and_given_up_with_it(tmp_path: Path) -
 
     def pictures(given: object = None) -> int:
         page = write_report(study.folder, given).read_text()  # type: ignore[arg-type]
-        shown = len(re.findall(r'<img alt="[^"]+" src="data:image/(?:png|jpeg);base64,', page))
+        shown = len(re.findall(r'<img alt="[^"]+"(?: class="sheet")? src="data:image/(?:png|jpeg);base64,', page))
         assert ('id="predictions"' in page) == bool(shown)
         return shown
 

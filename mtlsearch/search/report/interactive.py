@@ -42,7 +42,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
     drawn: dict[str, Any] = {"title": {"text": _text(axis.title), "font": {"size": 12}}, "automargin": True}
     if axis.log:
         decades = math.log10(axis.span[1] / axis.span[0]) if axis.span is not None else math.inf
-        drawn |= {"type": "log", "exponentformat": "power", "dtick": "D2" if decades < _MANY_DECADES else 1}
+        drawn |= {"type": "log", "tickformat": "~g", "dtick": "D2" if decades < _MANY_DECADES else 1}
     if axis.span is not None:
         drawn["range"] = [math.log10(end) if axis.log else end for end in axis.span]
     if axis.ticks is not None:

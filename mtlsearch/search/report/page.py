@@ -24,6 +24,8 @@ REPORT = "report.html"
 FIGURES = "figures"
 #: bytes of a PNG file that is no drawing any more
 _LARGE = 200_000
+#: pixels of a picture that says nothing when it is as narrow as a phone
+_WIDE = 1000
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class _Plot:
     figure: dict[str, Any]
     panel: Panel
     title: str
+
+
+@dataclass(frozen=True)
+class _Inlined:
+    """A picture as a URL that holds it; a wide one is scrolled on a narrow screen."""
+
+    url: str
+    wide: bool
 
 
 def write_page(study: StudyRecord, sections: Sequence[Section], folder: Path) -> str:
@@ -70,12 +80,12 @@ def _plots(section: Section) -> list[_Plot]:
     ]
 
 
-def _inlined(picture: Picture) -> str:
-    """The picture as a URL that holds it; one as large as photographs are as JPEG, which is a tenth of it."""
+def _inlined(picture: Picture) -> _Inlined:
+    """Those as large as photographs are become JPEG, which is a tenth of them."""
     content, kind = picture.path.read_bytes(), "png"
-    if len(content) > _LARGE:
-        with Image.open(picture.path) as image:
+    with Image.open(picture.path) as image:
+        if len(content) > _LARGE:
             buffer = BytesIO()
             image.convert("RGB").save(buffer, "JPEG", quality=88)
-        content, kind = buffer.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+            content, kind = buffer.getvalue(), "jpeg"
+        return _Inlined(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", image.width > _WIDE)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mtlsearch.search.report.chart import DIVERGING, Axis, Bars, Chart, Heat, Line, Panel, Points
 
@@ -20,6 +21,7 @@ _DPI = 130
 #: inches of a panel, and how many stand side by side
 _WIDTH, _COLUMNS = 5.2, 3
 _INCH = 90.0  # of the page's pixels
+_STYLE = {"font.size": 9, "text.parse_math": False, "axes.formatter.useoffset": False}
 
 
 def save(chart: Chart, path: Path) -> None:
@@ -28,7 +30,7 @@ def save(chart: Chart, path: Path) -> None:
     rows = math.ceil(len(chart.panels) / columns)
     height = max(panel.height for panel in chart.panels) / _INCH
     width = max(_WIDTH * columns, 8.0)
-    with warnings.catch_warnings(), matplotlib.rc_context({"font.size": 9, "text.parse_math": False}):
+    with warnings.catch_warnings(), matplotlib.rc_context(_STYLE):
         warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that the font lacks
         drawing = Figure(figsize=(width, height * rows), layout="constrained")
         FigureCanvasAgg(drawing)
@@ -55,6 +57,11 @@ def _set_axis(axes: Axes, which: str, axis: Axis) -> None:
     if axis.span is not None:
         settings[f"{which}lim"] = axis.span
     axes.set(**settings)
+    if axis.log:
+        drawn = axes.xaxis if which == "x" else axes.yaxis
+        drawn.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=10))
+        drawn.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # names are no mathematics
+        drawn.set_minor_formatter(NullFormatter())
     if axis.ticks is not None:
         labels = [label for _, label in axis.ticks]
         crowded = which == "x" and sum(map(len, labels)) > 40

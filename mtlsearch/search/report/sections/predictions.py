@@ -16,7 +16,7 @@ def section(pictures: Mapping[str, Path], split: str) -> Section | None:
         key="predictions",
         title="What the winner does",
         reading=(
-            f"The winner's weights of the search on the {split} split, which it was chosen on: look at what its worst "
+            f"The weights of the winning trial on the {split} split, which they were chosen on: look at what the worst "
             "cases have in common."
         ),
         pictures=[Picture(title, path) for title, path in pictures.items()],
