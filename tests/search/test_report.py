@@ -17,6 +17,7 @@ from scipy import stats
 from mtlsearch.errors import InputError
 from mtlsearch.search.report import write_report
 from mtlsearch.search.report.chart import readable_span
+from mtlsearch.search.report.section import short_names
 from mtlsearch.search.report.sections import confirmation as confirmed
 from mtlsearch.search.report.sections import slices
 from mtlsearch.search.report.sections.history import best_so_far
@@ -318,3 +319,11 @@ def test_the_best_so_far_only_gets_better() -> None:
     assert best_so_far([3.0, math.nan, 1.0, 2.0], "min") == [3.0, 3.0, 1.0, 1.0]
     assert best_so_far([1.0, 3.0, 2.0], "max") == [1.0, 3.0, 3.0]
     assert math.isnan(best_so_far([math.nan, 1.0], "min")[0])
+
+
+def test_short_names_stay_apart() -> None:
+    names = ["optimizer.lr", "a.pose.weight", "b.pose.weight", "strategy", "model." + "long" * 9 + ".width"]
+    assert list(short_names(names).values()) == [
+        "optimizer.lr", "a.pose.weight", "b.pose.weight", "strategy", "…" + ("long" * 9 + ".width")[-31:],
+    ]  # fmt: skip
+    assert short_names([]) == {}

@@ -18,7 +18,7 @@ Trace = dict[str, Any]
 #: significant digits of a number on the page: more than a screen has pixels
 _DIGITS = 6
 #: from which the powers of ten are ticks enough
-_MANY_DECADES = 3
+_MANY_DECADES = 1.5
 
 
 def figure(panel: Panel) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Dotted keys by their last two words, or whole where that would be another's too."""
-    short = {name: ".".join(name.split(".")[-2:]) for name in names}
-    taken = list(short.values())
-    return {name: word if taken.count(word) == 1 else name for name, word in short.items()}
+def short_names(names: Sequence[str], longest: int = 32) -> dict[str, str]:
+    """Dotted keys by their last words, two or as many more as tell them apart, cut off at the left where too long."""
+    words = {name: name.split(".") for name in names}
+    short = dict.fromkeys(names, "")
+    for count in range(2, max(map(len, words.values()), default=0) + 2):
+        taken = Counter(short.values())
+        for name in names:
+            if taken[short[name]] > 1 or not short[name]:
+                short[name] = ".".join(words[name][-count:])
+    return {name: word if len(word) <= longest else f"…{word[1 - longest :]}" for name, word in short.items()}

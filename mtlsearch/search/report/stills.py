@@ -6,6 +6,8 @@ import math
 import warnings
 from functools import singledispatch
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,13 +22,15 @@ from mtlsearch.search.report.chart import DIVERGING, Axis, Bars, Chart, Heat, Li
 _DPI = 130
 #: inches of a panel, and how many stand side by side
 _WIDTH, _COLUMNS = 5.2, 3
+#: letters that a panel is wide, and ticks whose labels must stand upright
+_LETTERS, _UPRIGHT = 50, 14
 _INCH = 90.0  # of the page's pixels
-_STYLE = {"font.size": 9, "text.parse_math": False, "axes.formatter.useoffset": False}
+_STYLE: dict[Any, Any] = {"font.size": 9, "text.parse_math": False, "axes.formatter.useoffset": False}
 
 
 def save(chart: Chart, path: Path) -> None:
     """Draws `chart` into `path`."""
-    columns = 1 if any(panel.wide for panel in chart.panels) else min(_COLUMNS, len(chart.panels))
+    columns = 1 if all(panel.wide for panel in chart.panels) else min(_COLUMNS, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
     height = max(panel.height for panel in chart.panels) / _INCH
     width = max(_WIDTH * columns, 8.0)
@@ -40,7 +44,7 @@ def save(chart: Chart, path: Path) -> None:
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title, loc="left", fontsize=10)
+    axes.set_title(fill(panel.title, _LETTERS), loc="left", fontsize=10)
     axes.grid(alpha=0.25, linewidth=0.6)
     for one in panel.series:
         _draw(one, axes)
@@ -64,10 +68,12 @@ def _set_axis(axes: Axes, which: str, axis: Axis) -> None:
         drawn.set_minor_formatter(NullFormatter())
     if axis.ticks is not None:
         labels = [label for _, label in axis.ticks]
-        crowded = which == "x" and sum(map(len, labels)) > 40
-        turned = {"rotation": 30, "ha": "right"} if crowded else {}
+        turned: dict[str, Any] = {}
+        if which == "x" and sum(map(len, labels)) > _LETTERS:
+            upright = len(labels) > _UPRIGHT
+            turned = {"rotation": 90, "fontsize": 7} if upright else {"rotation": 30, "ha": "right"}
         set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
-        set_ticks([place for place, _ in axis.ticks], labels, **turned)  # type: ignore[arg-type]
+        set_ticks([place for place, _ in axis.ticks], labels, **turned)
 
 
 @singledispatch

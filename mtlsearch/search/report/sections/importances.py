@@ -8,13 +8,14 @@ trials that were stopped early, which are too high, do no harm as long as these 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from mtlsearch.search.pareto import cost
 from mtlsearch.search.report.chart import BASELINE, Axis, Bars, Chart, Panel
-from mtlsearch.search.report.section import Section
+from mtlsearch.search.report.section import Section, short_names
 from mtlsearch.search.report.source import StudyRecord, figure
 
 #: trials below which the best tenth is one or two, and importances are chance
@@ -41,7 +42,7 @@ def section(study: StudyRecord) -> Section:
         title="Importances",
         reading=(
             "The longer the bar, the more the best tenth of the trials differ from all in this parameter (PED-ANOVA); "
-            "a parameter of one option counts for the trials that have it, and by how often the best have it."
+            f"a parameter of one option counts by how often the best have it, and from {ENOUGH_TRIALS} trials on."
         ),
         notes=notes,
         charts=[Chart("importances", "Importances", tuple(panels))] if panels else [],
@@ -49,7 +50,7 @@ def section(study: StudyRecord) -> Section:
 
 
 def importances(study: StudyRecord, objective: str) -> dict[str, float]:
-    """Parameter -> its share, which sum to 1, the largest first, for one objective."""
+    """Parameter -> its share, which sum to 1, the largest first, for one objective; of parameters of enough trials."""
     mode = study.objectives[objective]
     distributions = {name: parameter.distribution for name, parameter in study.space.parameters()}
     with warnings.catch_warnings():
@@ -61,12 +62,17 @@ def importances(study: StudyRecord, objective: str) -> dict[str, float]:
             own = {name: distributions[name] for name in trial.point}
             value = cost(figure(trial, objective), mode)
             replay.add_trial(optuna.trial.create_trial(params=trial.point, distributions=own, value=value))
-        return get_param_importances(replay, evaluator=PedAnovaImportanceEvaluator())
+        found = get_param_importances(replay, evaluator=PedAnovaImportanceEvaluator())
+    count = Counter(name for trial in study.scored for name in trial.point)
+    kept = {name: share for name, share in found.items() if count[name] >= ENOUGH_TRIALS}
+    total = sum(kept.values()) or 1.0
+    return {name: share / total for name, share in kept.items()}
 
 
 def _panel(study: StudyRecord, objective: str) -> Panel:
     found = list(importances(study, objective).items())[:_SHOWN][::-1]
-    names = tuple((float(row), name) for row, (name, _) in enumerate(found))
+    short = short_names([name for name, _ in found])
+    names = tuple((float(row), short[name]) for row, (name, _) in enumerate(found))
     bars = Bars([share for _, share in found], BASELINE)
     height = 110 + 24 * len(found)
     return Panel(f"for {objective}", Axis("share"), Axis(ticks=names), (bars,), wide=True, height=height)

@@ -42,6 +42,8 @@ def _unfinished(study: StudyRecord) -> list[str]:
 
 def _facts(study: StudyRecord) -> Table:
     settings = study.settings
+    seeds = settings.confirm.seeds
+    confirmation = f"best {settings.confirm.top} and the baselines on {seeds} fresh seeds" if seeds else "none"
     rows = [
         ("study", study.name),
         ("data", study.data or "not recorded"),
@@ -49,7 +51,7 @@ def _facts(study: StudyRecord) -> Table:
         ("sampler", _words(settings.sampler)),
         ("early stopping", _words(settings.early_stopping)),
         ("baselines", ", ".join(trial.label for trial in study.searched if trial.label) or "none"),
-        ("confirmation", f"best {settings.confirm.top} and the baselines on {settings.confirm.seeds} fresh seeds"),
+        ("confirmation", confirmation),
         ("began", datetime.fromtimestamp(study.began, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
         ("wall time, less pauses", duration(study.wall_seconds)),
         ("training and validation, all trials together", duration(sum(map(seconds_of, study.trials)))),

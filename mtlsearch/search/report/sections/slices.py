@@ -14,6 +14,8 @@ from mtlsearch.search.study import TrialState
 BOUNDARY = 0.05
 #: parameters that are shown, those of most trials first
 _SHOWN = 24
+#: letters of an option's label on an axis, options that take the page's width, and pixels that each then needs
+_LONGEST, _MANY, _OPTION_WIDTH = 22, 8, 26
 
 
 def section(study: StudyRecord) -> Section:
@@ -81,12 +83,15 @@ def _panel(study: StudyRecord, name: str, parameter: Range | Options, objective:
         if trials
     )  # fmt: skip
     y = Axis(objective, span=readable_span([figure(trial, objective) for trial in having], mode))
+    if isinstance(parameter, Options) and len(parameter.labels) > _MANY:
+        return Panel(name, _axis(parameter), y, series, True, 360, least_width=_OPTION_WIDTH * len(parameter.labels))
     return Panel(name, _axis(parameter), y, series)
 
 
 def _axis(parameter: Range | Options) -> Axis:
     if isinstance(parameter, Options):
-        ticks = tuple((float(place), label) for place, label in enumerate(parameter.labels))
+        short = (label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in parameter.labels)
+        ticks = tuple((float(place), label) for place, label in enumerate(short))
         return Axis(ticks=ticks, span=(-0.5, len(ticks) - 0.5))
     low, high = parameter.ends
     if parameter.log:
