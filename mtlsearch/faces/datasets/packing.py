@@ -141,7 +141,7 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
     assigned = splits.assign(dataset)
     tested = hashlib.sha256("\n".join(sorted(splits.test_names)).encode()).hexdigest() if splits.test_names else None
     facts = {
-        "source": dataset.name,
+        "source": dataset.source,
         "ground_truth": dataset.ground_truth,
         "points": dataset.points,
         "pose_limit": dataset.pose_limit,
@@ -151,6 +151,8 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         "split": {"val_share": splits.val_share, "test_names_sha256": tested},
         "names_sha256": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
     }
+    if dataset.origin is not None and dataset.origin.rendered:
+        facts["rendered"] = True
     stamps = dataset.stamps()
     arrays: dict[str, dict[str, npt.NDArray[Any]]] = {}
     if dataset.basis is not None and first.parameters is not None:
