@@ -70,6 +70,7 @@ def save_figures(evaluation: Evaluation, pack: Pack, image_size: int, folder: Pa
     summary = {
         **facts,
         "data": evaluation.data,
+        "rendered": evaluation.rendered,
         "split": evaluation.split,
         "pack": pack.digest,
         "images": evaluation.count,

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from mtlsearch.faces.accumulator import AUC_THRESHOLD, FAILURE_THRESHOLD
 from mtlsearch.faces.checkpoint_evaluation import Evaluation
-from mtlsearch.faces.pack_checks import SYNTHETIC
 from mtlsearch.faces.published import PublishedRow, published_for
 
 #: heading -> our name; "All" is the mean of the three bins' means, "whole" the mean over all images
@@ -51,10 +50,10 @@ def scoreboard(evaluation: Evaluation) -> list[Table | str]:
         parts: list[Table | str] = [_table(title, [*own, *map(_published, rows)])]
     else:
         parts = [_table(title, own)]
-        if evaluation.source == SYNTHETIC:
+        if evaluation.rendered:
             parts.append("Rendered faces: these figures are no evidence for accuracy on photographs.")
-        why = "other images" if evaluation.source == shown else "other data"
-        heading = f"{_TITLES[shown]}, as published: {why} than above, so the two tables do not compare"
+        other = _difference(evaluation, shown)
+        heading = f"{_TITLES[shown]}, as published: {other} than above, so the two tables do not compare"
         parts.append(_table(heading, list(map(_published, rows))))
     parts += [f"{row.label}: {row.note}" for row in rows if row.note]
     if any(not row.verified for row in rows):
@@ -93,6 +92,14 @@ def cost_lines(evaluation: Evaluation) -> list[str]:
         f"{cost.macs / 1e6:,.1f} million MACs an image (half the FLOPs of convolutions, linear layers and products)",
         f"{speeds} ({cost.device}; medians, decoding included)",
     ]
+
+
+def _difference(evaluation: Evaluation, shown: str) -> str:
+    """What the published figures of a data set are about and an evaluation is not."""
+    if evaluation.source != shown:
+        return "other data"
+    what = {"images": evaluation.count != evaluation.published, "landmarks": not evaluation.all_points}
+    return "other " + " and ".join(name for name, differs in what.items() if differs)
 
 
 def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:

@@ -15,6 +15,8 @@ import torch
 from mtlsearch.faces.accumulator import FaceScores
 from mtlsearch.faces.checkpoint_evaluation import Cost, Evaluation
 from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets.aflw2000 import AFLW2000
+from mtlsearch.faces.datasets.origin import ORIGIN_FILE
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
 from mtlsearch.faces.published import SIZES, published_for
 from mtlsearch.faces.scoreboard import scoreboard
@@ -71,10 +73,13 @@ def test_a_data_set_in_its_own_layout_and_the_same_as_a_pack(
 ) -> None:
     monkeypatch.setenv("MTLSEARCH_DATA", str(photographs.parent))
     out = run(morphable_checkpoint, "--data", "aflw2000", "--root", photographs.name)
-    assert "aflw2000 (48 of 2,000), test split" in out
-    assert "other images than above, so the two tables do not compare" in out
+    assert "rendered faces in the layout of aflw2000, test split, 68 points; 48 images" in out
+    assert "other data than above, so the two tables do not compare" in out
+    assert "no evidence for accuracy on photographs" in out
     pack_dataset(open_dataset("aflw2000", photographs), tmp_path / "pack", CropSettings(32, 1.0))
-    again = run(morphable_checkpoint, "--pack", "pack")
+    again = run(morphable_checkpoint, "--pack", "pack", "--figures", "seen")
+    written = json.loads((tmp_path / "seen" / "evaluation.json").read_text())
+    assert written["rendered"] and written["data"] == "rendered faces in the layout of aflw2000"
     assert _line(again, "this checkpoint") == _line(out, "this checkpoint")
     assert "mean face of the test split itself" in again
     larger = pack_dataset(open_dataset("aflw2000", photographs), tmp_path / "larger", CropSettings(48, 1.25))
@@ -161,9 +166,10 @@ def _evaluation(source: str, count: int, published: int | None, points: int = 68
     empty = Prediction(torch.empty(0, 68, 3), torch.empty(0, 3))
     cost = Cost(1_000_000, 900_000, 5_000_000, {1: 10.0}, "CPU, 1 thread")
     bins = (count, 0, 0)
+    rendered = source.startswith("rendered")
     return Evaluation(
-        source, "test", count, published, points, bins, count, metrics, metrics, "the test split itself", cost, empty,
-        FaceScores(),
+        source, rendered, "test", count, published, points, bins, count, metrics, metrics, "the test split itself",
+        cost, empty, FaceScores(),
     )  # fmt: skip
 
 
@@ -177,6 +183,7 @@ def _evaluation(source: str, count: int, published: int | None, points: int = 68
         (_evaluation("aflw_3ddfa", 21_080, 21_080, points=21), True),
         (_evaluation("aflw", 20_000, None, points=21), False),
         (_evaluation("synthetic", 2000, None), False),
+        (_evaluation("rendered faces in the layout of aflw2000", 2000, None), False),
     ],
     ids=lambda value: f"{value.source}-{value.count}-{value.points}" if isinstance(value, Evaluation) else "",
 )
@@ -192,6 +199,34 @@ def test_figures_of_different_data_never_share_a_table(evaluation: Evaluation, t
     shown = {cell for table in tables for cell in table.columns[-1].cells}
     assert any(evaluation.source in cell for cell in shown)
     assert together or all(len(set(table.columns[-1].cells)) == 1 for table in tables)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        (_evaluation("aflw2000", 2000, 2000, points=21), "other landmarks than above"),
+        (_evaluation("aflw2000", 1999, 2000), "other images than above"),
+        (_evaluation("aflw2000", 1999, 2000, points=21), "other images and landmarks than above"),
+        (_evaluation("synthetic", 2000, None), "other data than above"),
+    ],
+)
+def test_a_table_says_what_keeps_it_apart(evaluation: Evaluation, words: str) -> None:
+    tables = [part for part in scoreboard(evaluation) if not isinstance(part, str)]
+    assert words in str(tables[1].title)
+
+
+def test_2000_rendered_faces_in_the_layout_of_aflw2000_stay_apart(
+    run, morphable_checkpoint: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the authors published, by name or above or below the folder: they never share the papers' table."""
+    monkeypatch.setattr(AFLW2000, "published", 48)
+    out = run(morphable_checkpoint, "--data", "aflw2000", "--root", photographs)
+    assert "so the two tables do not compare" in out and "rendered faces" in out
+    (photographs / ORIGIN_FILE).rename(photographs / "hidden")
+    try:
+        assert "do not compare" not in run(morphable_checkpoint, "--data", "aflw2000", "--root", photographs)
+    finally:
+        (photographs / "hidden").rename(photographs / ORIGIN_FILE)
 
 
 def test_every_published_row_and_figure_of_the_data_set_is_shown() -> None:
