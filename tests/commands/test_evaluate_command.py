@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from mtlsearch.faces.accumulator import FaceScores
 from mtlsearch.faces.checkpoint_evaluation import Cost, Evaluation
@@ -48,7 +49,7 @@ def test_its_own_data_beside_the_papers_and_apart_from_them(run, morphable_check
     own = _line(out, "this checkpoint")
     names = ("nme_0_30", "nme_30_60", "nme_60_90", "nme", "nme_whole", "mae_yaw", "mae_pitch", "mae_roll", "mae")
     assert own[:9] == [f"{scores.metrics[name]:.3f}" for name in names]
-    assert own[-1] == "synthetic"
+    assert own[-1] == "synthetic" and len(own) == 9 + 8, "parameters, active ones and MACs with their units, images/s"
     constant = [float(word) for word in _line(out, "constant prediction")[:9]]
     assert constant == pytest.approx([scores.trivial[name] for name in names], abs=2e-3)
     for name, value in scores.metrics.items():
@@ -80,7 +81,7 @@ def test_a_data_set_in_its_own_layout_and_the_same_as_a_pack(
     again = run(morphable_checkpoint, "--pack", "pack", "--figures", "seen")
     written = json.loads((tmp_path / "seen" / "evaluation.json").read_text())
     assert written["rendered"] and written["data"] == "rendered faces in the layout of aflw2000"
-    assert _line(again, "this checkpoint") == _line(out, "this checkpoint")
+    assert _line(again, "this checkpoint")[:15] == _line(out, "this checkpoint")[:15], "all but images/s"
     assert "mean face of the test split itself" in again
     larger = pack_dataset(open_dataset("aflw2000", photographs), tmp_path / "larger", CropSettings(48, 1.25))
     resized = run(morphable_checkpoint, "--pack", larger.folder)
@@ -164,7 +165,7 @@ def test_a_problem_of_another_kind_keeps_its_table(
 def _evaluation(source: str, count: int, published: int | None, points: int = 68) -> Evaluation:
     metrics = dict.fromkeys(FaceScores.names, 9.876)
     empty = Prediction(torch.empty(0, 68, 3), torch.empty(0, 3))
-    cost = Cost(1_000_000, 900_000, 5_000_000, {1: 10.0}, "CPU, 1 thread")
+    cost = Cost(1_000_000, 900_000, 5_000_000, {1: 5.0, 32: 10.0}, "CPU, 1 thread")
     bins = (count, 0, 0)
     rendered = source.startswith("rendered")
     return Evaluation(
@@ -234,8 +235,21 @@ def test_every_published_row_and_figure_of_the_data_set_is_shown() -> None:
     rows = list(zip(*(column.cells for column in table.columns)))
     assert len(rows) == 2 + len(published_for("aflw2000"))
     for shown, row in zip(rows[2:], published_for("aflw2000")):
-        for name, value in row.metrics.items():
-            assert name in SIZES or f"{value:.3f}" in shown
+        for name, text in row.printed.items():
+            assert name in SIZES or text in shown
+        assert shown[-2] == shown[-4] == "–", "images/s and active parameters are ours alone"
+    assert rows[0][-5:] == ("1.00 M", "0.90 M", "5.00 M", "10", "aflw2000")
+
+
+@pytest.mark.parametrize("source", ["aflw2000", "aflw_3ddfa"])
+def test_a_row_is_a_line_of_140_characters(source: str) -> None:
+    evaluation = _evaluation(source, 2000, 2000)
+    (table,) = (part for part in scoreboard(evaluation) if not isinstance(part, str))
+    console = Console(width=140)
+    with console.capture() as shown:
+        console.print(table)
+    lines = shown.get().splitlines()
+    assert len(lines) == 3 + table.row_count and not any("…" in line for line in lines)
 
 
 REAL = os.environ.get("MTLSEARCH_DATA")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets import DATASETS, FaceDataset, open_basis, open_dataset
+from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.origin import ORIGIN_FILE
 from mtlsearch.faces.datasets.packing import pack_dataset
 from mtlsearch.faces.datasets.w300_lp import photograph
@@ -170,3 +172,11 @@ def test_photographs_that_were_exported_are_not_the_published_ones(tmp_path: Pat
     export_pack(pack, "test", tmp_path / "again", "aflw2000")
     again = open_dataset("aflw2000", tmp_path / "again")
     assert (again.source, again.published) == ("aflw2000 faces in the layout of aflw2000", None)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_16_bits_of_grey_become_8(tmp_path: Path, upright: bool) -> None:
+    shades = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    Image.fromarray(shades).save(tmp_path / "deep.png")
+    image = load_image(tmp_path / "deep.png", upright=upright)
+    assert image.shape == (1, 5, 3) and image[0].tolist() == [[shade] * 3 for shade in (0, 0, 1, 128, 255)]
