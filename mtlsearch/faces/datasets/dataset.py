@@ -26,7 +26,7 @@ _ENDINGS = (".jpg", ".png", ".mat", ".npy", ".pts")
 _SMALL = 1 << 20  # bytes
 
 # what no face has, and a damaged annotation may claim
-_REACH = 10  # times the longer side of the image, from its corner to a landmark
+REACH = 10  # times the longer side of the image, from its corner to a landmark
 _FULL_TURN = 360.0
 _PARAMETERS = 1e9  # the largest real ones are shape coefficients of some 1e6
 
@@ -206,7 +206,7 @@ def face_sample(
     facts = {"box": box_of_landmarks(seen), "crop": crop_from_landmarks(seen), **boxes}
     if not facts["crop"][2] - facts["crop"][0] > 1:
         raise InputError(f"{name}: its face is smaller than a pixel")
-    reach = _REACH * max(image.shape[:2])
+    reach = REACH * max(image.shape[:2])
     for what, numbers in (("landmarks", seen), ("box", facts["box"]), ("crop", facts["crop"])):
         if not np.abs(numbers).max() <= reach:
             raise InputError(
