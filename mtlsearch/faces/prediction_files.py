@@ -75,8 +75,8 @@ def earlier_pictures(folder: Path) -> set[str]:
         return {name for name in pictures if (folder / name).exists()}
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"--output: {folder} holds a {JSON_FILE} or {CSV_FILE} that is not from an earlier prediction, and only those "
-            f"are written over; name another folder"
+            f"--output: {folder} holds a {JSON_FILE} or {CSV_FILE} that is not from an earlier prediction, and only "
+            f"those are written over; name another folder"
         ) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from mtlsearch.faces.accumulator import FaceScores
 from mtlsearch.faces.checkpoint_evaluation import Cost, Evaluation
-from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets import open_dataset, packing
 from mtlsearch.faces.datasets.aflw2000 import AFLW2000
 from mtlsearch.faces.datasets.origin import ORIGIN_FILE
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
@@ -89,6 +90,34 @@ def test_a_data_set_in_its_own_layout_and_the_same_as_a_pack(
     assert theirs == pytest.approx(ours, rel=0.02), "the same faces at another size"
 
 
+def test_a_data_set_is_packed_once_and_again_when_it_changes(
+    run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MTLSEARCH_CACHE", str(cache))
+    files = Path(shutil.copytree(photographs, tmp_path / "files"))
+    damaged = files / "image00003.jpg"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:300])
+    arguments = (morphable_checkpoint, "--data", "aflw2000", "--root", "files")
+    error = run(*arguments, status=2)
+    listed = next(cache.glob("*.bad.txt"))
+    assert str(listed) in error and "image00003" in listed.read_text() and list(cache.glob("*.partial"))
+    assert "; 47 images" in run(*arguments, "--skip-bad")
+    assert not list(cache.glob("*.partial")), "the work was gone on with"
+    assert "1 samples cannot be used" in run(*arguments, status=2), "not left out in silence by what was packed before"
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("packed again")
+
+    with monkeypatch.context() as closed:
+        closed.setattr(packing, "write_pack", refuse)
+        assert "; 47 images" in run(*arguments, "--skip-bad")
+    damaged.write_bytes(whole)
+    assert "; 48 images" in run(*arguments)
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
 def test_a_bin_without_images_is_a_dash(run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path) -> None:
     dataset = open_dataset("aflw2000", photographs)
     near = [name for name, sample in zip(dataset.names, dataset) if abs(sample.pose[1]) <= 30]
@@ -116,12 +145,16 @@ def test_figures(run, morphable_checkpoint: Path, tmp_path: Path) -> None:
     assert len(rows) == written["images"] == sum(written["images_per_yaw_bin"]) == 48
     nme = np.array([float(row["nme"]) for row in rows])
     assert nme.mean() == pytest.approx(written["metrics"]["nme_whole"], abs=1e-5)
-    assert np.mean([float(row["yaw"]) for row in rows]) == pytest.approx(written["metrics"]["mae_yaw"], abs=1e-5)
+    assert np.mean([float(row["error_yaw"]) for row in rows]) == pytest.approx(written["metrics"]["mae_yaw"], abs=1e-5)
     near = [value for value, row in zip(nme, rows) if abs(float(row["true_yaw"])) <= 30]
     assert np.mean(near) == pytest.approx(written["metrics"]["nme_0_30"], abs=1e-5)
     sheets = [cv2.imread(str(folder / f"{name}.png")) for name in ("worst", "median", "best")]
     assert len({sheet.shape for sheet in sheets}) == 1 and sheets[0].shape[1] == 8 * 192
     assert not np.array_equal(sheets[0], sheets[2])
+    assert {"true_yaw", "error_pitch", "error_roll", "error_geodesic"} < set(rows[0]) and "yaw" not in rows[0]
+    headings = [sheet[:22] for sheet in sheets]
+    assert all((heading < 128).sum() > 200 for heading in headings), "a sheet says what it shows"
+    assert not np.array_equal(headings[0], headings[2]) and (sheets[0][:4] > 200).all()
     curves = cv2.imread(str(folder / "ced.png"))
     assert curves.shape[0] > 400 and curves.std() > 10
     (tmp_path / "file").write_text("")

@@ -343,3 +343,17 @@ def test_predictions_on_photographs_are_those_that_evaluation_scores(
         (face,) = predict_crops(loaded.model, loaded.image_size, sample.image, [sample.crop])
         own = nme(face.landmarks[None], sample.landmarks[None])[0]
         assert own == pytest.approx(scores["nme"][i].item(), abs=1e-3)
+
+
+@pytest.mark.skipif(not os.environ.get("MTLSEARCH_DATA"), reason="MTLSEARCH_DATA is not set")
+def test_real_photographs(run, morphable_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(os.environ["MTLSEARCH_DATA"]) / "aflw2000-3d-sample"
+    out = run(folder, "--checkpoint", morphable_checkpoint, "--output", "out")
+    photographs = sorted(folder.glob("*.jpg"))
+    faces = _faces(tmp_path / "out")
+    assert len(faces) == len(photographs) == out.count(", face 1: pitch ") == 8
+    for face, photograph in zip(faces, photographs):
+        before, drawn = (cv2.imread(str(path)) for path in (photograph, tmp_path / "out" / photograph.name))
+        assert drawn.shape == before.shape and (np.abs(drawn.astype(int) - before) > 60).any(-1).sum() > 100
+        points = np.array(face["landmarks"])
+        assert points.shape == (68, 3) and (np.abs(points[:, :2] - 225) < 450).all()
