@@ -49,8 +49,8 @@ def test_the_file_alone_predicts_what_pytorch_does(
     assert (facts["opset"], facts["data"], facts["system"]) == (OPSET, "synthetic", kind)
     assert (facts["epoch"], facts["metrics"]) == (3, {"val/nme": 20.0})
     assert facts["outputs"]["angles"]["order"] == ["pitch", "yaw", "roll"]
-    points, dimensions = (21, 2) if kind == "cascade" else (68, 3)
-    assert facts["outputs"]["landmarks"]["scheme"].startswith(f"{points} points")
+    shape = (21, 2) if kind == "cascade" else (68, 3)
+    assert facts["outputs"]["landmarks"]["scheme"].startswith(f"{shape[0]} points")
     session = onnxruntime.InferenceSession(tmp_path / "face.onnx", providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["landmarks", "angles", "dense"][
         : 3 if kind == "dense" else 2
@@ -70,7 +70,7 @@ def test_the_file_alone_predicts_what_pytorch_does(
         )
         loaded = load_system(checkpoint)
         (expected,) = predict_crops(loaded.model, loaded.image_size, sample.image, [sample.crop])
-        assert got["landmarks"].shape == (batch, points, dimensions)
+        assert got["landmarks"].shape == (batch, *shape)
         scale = affine[0, 0]
         for points in got["landmarks"]:
             np.testing.assert_allclose(points[:, :2], expected.landmarks[:, :2] * scale + affine[:, 2], atol=0.01)
