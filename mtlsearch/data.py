@@ -28,7 +28,7 @@ def main() -> None:
       python -m mtlsearch.data inspect packs/aflw2000 --verify
       python -m mtlsearch.data preview packs/aflw2000 sheet.png --split test
       python -m mtlsearch.data export packs/synthetic exported --layout 300w_lp
-      python -m mtlsearch.train --set "data={name: packed, train: packs/300w_lp_3d, test: packs/aflw2000}"
+      python -m mtlsearch.train --data packs/300w_lp_3d --set data.test=packs/aflw2000
     """
 
 

@@ -70,11 +70,11 @@ def _faces(checkpoint: Path, config: FaceRunConfig, split: str, where: ScoredDat
         check_figures(figures)
     loaded = load_system(checkpoint, choose_device(config.training.device))
     size = loaded.image_size
-    with progressing(console, "preparing data") as progress, where.opened(config, split, size, progress) as packs:
-        evaluation = evaluate_system(loaded, packs[0], split, packs[1])
-        if figures is not None:
-            facts = {"checkpoint": str(checkpoint), "epoch": loaded.epoch}
-            save_figures(evaluation, packs[0], size, figures, facts)
+    with progressing(console, "preparing data") as progress:
+        pack, mean_of = where.open(config, split, size, progress)
+        evaluation = evaluate_system(loaded, pack, split, mean_of)
+    if figures is not None:
+        save_figures(evaluation, pack, size, figures, {"checkpoint": str(checkpoint), "epoch": loaded.epoch})
     console.print(f"{checkpoint}, epoch {loaded.epoch}: system {config.system}, input {size}×{size}\n", soft_wrap=True)
     for part in (*scoreboard(evaluation), metrics_table(evaluation)):
         console.print(part, soft_wrap=isinstance(part, str))

@@ -53,9 +53,10 @@ def main(
         console.print(line, soft_wrap=True)
 
     annotator = Annotator(loaded.model, loaded.image_size, locate, dense, say)
-    annotator.run(files, output)
-    annotator.save(output, {"checkpoint": str(checkpoint), "epoch": loaded.epoch})
-    console.print(f"\n{len(annotator.records):,} faces in {output.absolute()}", soft_wrap=True)
+    if dense and not int(loaded.model.data_shape[2]):
+        say("--dense: this system has no dense points; only landmarks and axes are drawn")
+    annotator.run(files, output, {"checkpoint": str(checkpoint), "epoch": loaded.epoch})
+    console.print(f"\n{annotator.count:,} faces in {output.absolute()}", soft_wrap=True)
     if annotator.faults:
         console.print(f"{annotator.faults} of {len(files)} inputs could not be used", soft_wrap=True)
         raise Exit(1)

@@ -13,6 +13,7 @@ if _command.extra_installed():
 
 def main(
     config: Annotated[str, Option(help="name of a recipe, or the path of a YAML file (best.yaml too)")] = "quick",
+    data: Annotated[Path | None, Option(help="pack of faces to train on, see python -m mtlsearch.data")] = None,
     set_: Annotated[list[str], Option("--set", help="override a key: key.sub=value")] = [],  # noqa: B006
     output: Annotated[
         Path | None,
@@ -29,6 +30,7 @@ def main(
     Examples:
       python -m mtlsearch.train
       python -m mtlsearch.train --config kim2023 --set data.image_size=120 --set training.epochs=10
+      python -m mtlsearch.train --config kim2023 --data packs/300w_lp_3d --set data.test=packs/aflw2000
       python -m mtlsearch.train --config results/STUDY/best.yaml --set seed=1
     """
     from datetime import datetime
@@ -40,7 +42,8 @@ def main(
     from mtlsearch.training.progress import epoch_line, progressing
 
     console = _command.screen()
-    run_config = load_run_config(config, set_)
+    overrides = set_ if data is None else [_data_override(config, set_, data), *set_]
+    run_config = load_run_config(config, overrides)
     uri = resolve_uri(tracking_uri)
     tracker = Tracker(uri, console.print)
     if output is None:
@@ -87,6 +90,24 @@ def main(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _data_override(config: str, overrides: list[str], pack: Path) -> str:
+    """What --data is short for. InputError for a problem that takes no pack of faces."""
+    import json
+
+    from mtlsearch.errors import InputError
+    from mtlsearch.faces.problem import FaceProblem
+    from mtlsearch.training.config import DEFAULT_PROBLEM
+    from mtlsearch.training.problem import find_problem
+    from mtlsearch.training.recipes import apply_overrides, recipe_tree
+
+    name = str(apply_overrides(recipe_tree(config), overrides).get("problem", DEFAULT_PROBLEM))
+    if not issubclass(find_problem(name), FaceProblem):
+        raise InputError(
+            f"--data names a pack of faces, and {config} is of the problem {name}; --set sets its own data"
+        )
+    return f"data={{name: packed, train: {json.dumps(str(pack))}}}"
 
 
 if __name__ == "__main__":

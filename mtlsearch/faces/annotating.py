@@ -1,19 +1,17 @@
 """Photographs and videos with their predictions drawn in, and the numbers as JSON and CSV beside them.
 
     <output>/<name of the input>    with outlines and axes; a video becomes .mp4
-    <output>/predictions.json       every face: file, frame, crop, angles, landmarks
-    <output>/predictions.csv        the same, a row per face
+    <output>/predictions.json, predictions.csv   every face: file, frame, crop, angles, landmarks
 
 Coordinates are pixels of the photograph as a viewer shows it (its EXIF orientation applied), the origin at the centre
-of pixel (0, 0), y down. Inputs are never written to.
+of pixel (0, 0), y down. Neither inputs nor what else is in the folder are ever written over, but for the pictures of
+earlier predictions.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,13 @@ import numpy as np
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.contact_sheet import save_image
+from mtlsearch.faces.datasets.dataset import REACH
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.drawing import draw_axes, draw_dense, draw_outlines
 from mtlsearch.faces.geometry import crop_from_box
 from mtlsearch.faces.head_mesh import Floats
 from mtlsearch.faces.predicting import FacePrediction, predict_crops, whole_image
+from mtlsearch.faces.prediction_files import CSV_FILE, JSON_FILE, PredictionFiles, earlier_pictures
 from mtlsearch.faces.systems import System
 from mtlsearch.faces.uv_masks import Bytes
 
@@ -44,6 +44,8 @@ def in_box(box: Floats) -> Locate:
         height, width = image.shape[:2]
         if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
             raise InputError(f"the box {box.tolist()} lies outside its {width}×{height} pixels")
+        if np.abs(box).max() > REACH * max(height, width):
+            raise InputError(f"the box {box.tolist()} reaches far beyond its {width}×{height} pixels")
         return [crop_from_box(box)]
 
     return locate
@@ -88,10 +90,10 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
 
 @dataclass
 class Annotator:
-    """Reads inputs, draws what a system finds in them, and keeps the numbers.
+    """Reads inputs, draws what a system finds in them, and writes the numbers.
 
-    model, image_size: see `predict_crops`; locate: where the faces are; dense: draw the dense points where the system
-    has them; say: takes a line per face and per fault.
+    model, image_size: see `predict_crops`; locate: where the faces are; dense: draw and write the dense points where
+    the system has them; say: takes a line per face and per fault.
     """
 
     model: System
@@ -99,65 +101,66 @@ class Annotator:
     locate: Locate
     dense: bool = False
     say: Callable[[str], None] = print
-    records: list[dict[str, Any]] = field(default_factory=list)
+    count: int = 0
     faults: int = 0
 
-    def run(self, inputs: Sequence[Path], output: Path) -> None:
-        """Annotates every input into the folder `output`; one that cannot be read is said, counted and left out.
+    def run(self, inputs: Sequence[Path], output: Path, facts: dict[str, Any]) -> None:
+        """Annotates every input into the folder `output`; one that cannot be used is said, counted and left out.
 
+        facts: what predictions.json says first. Whatever ends the work, the numbers of what was done are written.
         Raises InputError, before anything is written, where an input would be written over.
         """
-        targets = _targets(inputs, output)
+        earlier = earlier_pictures(output)
+        targets = _targets(inputs, output, earlier)
         output.mkdir(parents=True, exist_ok=True)
-        for source, target in targets:
-            try:
-                if source.suffix.lower() in VIDEOS:
-                    self._video(source, target)
-                else:
-                    self._photograph(source, target)
-            except InputError as error:
-                self.faults += 1
-                text = str(error)
-                self.say(text if str(source) in text else f"{source}: {text}")
-
-    def save(self, output: Path, facts: dict[str, Any]) -> None:
-        """Writes predictions.json, which begins with `facts`, and predictions.csv into the folder."""
         conventions = {
             "coordinates": "pixels of the upright photograph, origin at the centre of pixel (0, 0), y down",
             "angles": "degrees, R = Rx(pitch)·Ry(yaw)·Rz(roll), as AFLW2000-3D",
         }
-        text = json.dumps({**facts, **conventions, "faces": self.records}, indent=1, ensure_ascii=False)
-        (output / "predictions.json").write_text(text + "\n", encoding="utf-8")
-        with (output / "predictions.csv").open("w", newline="", encoding="utf-8") as stream:
-            rows = [_flat(record) for record in self.records]
-            writer = csv.DictWriter(stream, list(rows[0]) if rows else ["file"])
-            writer.writeheader()
-            writer.writerows(rows)
+        pictures = sorted(earlier | {target.name for _, target in targets})
+        with PredictionFiles(output, {**facts, **conventions}, pictures) as files:
+            for source, target in targets:
+                try:
+                    if source.suffix.lower() in VIDEOS:
+                        self._video(source, target, files)
+                    else:
+                        self._photograph(source, target, files)
+                except InputError as error:
+                    self.faults += 1
+                    text = str(error)
+                    self.say(text if str(source) in text else f"{source}: {text}")
+                finally:
+                    self.count = files.count
 
-    def _photograph(self, source: Path, target: Path) -> None:
+    def _photograph(self, source: Path, target: Path, files: PredictionFiles) -> None:
         image = load_image(source, upright=True)
-        save_image(self._annotate(image, source, None), target)
+        save_image(self._annotate(image, source, None, files), target)
 
-    def _video(self, source: Path, target: Path) -> None:
+    def _video(self, source: Path, target: Path, files: PredictionFiles) -> None:
+        """Under another name until it is whole: what has the name of a video is one."""
+        unfinished = target.with_name(f".{target.stem}.partial.mp4")
         writer = None
         try:
             for number, (frame, rate) in enumerate(_frames(source)):
                 height, width = frame.shape[:2]
                 if writer is None:
                     code = cv2.VideoWriter.fourcc(*"mp4v")
-                    writer = cv2.VideoWriter(str(target), code, rate, (width, height))
+                    writer = cv2.VideoWriter(str(unfinished), code, rate, (width, height))
                     if not writer.isOpened():
                         raise InputError(f"{target} cannot be written as a video by this OpenCV")
-                marked = self._annotate(frame, source, number)
+                marked = self._annotate(frame, source, number, files)
                 writer.write(np.ascontiguousarray(marked[..., ::-1]))
+            if writer is None:
+                raise InputError(f"{source} is no video that this OpenCV can read")
+            writer.release()
+            unfinished.replace(target)
         finally:
             if writer is not None:
                 writer.release()
-        if writer is None:
-            raise InputError(f"{source} is no video that this OpenCV can read")
+            unfinished.unlink(missing_ok=True)
 
-    def _annotate(self, image: Bytes, source: Path, frame: int | None) -> Bytes:
-        """A copy of the image with its faces drawn; they are kept and said."""
+    def _annotate(self, image: Bytes, source: Path, frame: int | None, files: PredictionFiles) -> Bytes:
+        """A copy of the image with its faces drawn; they are written and said."""
         where = str(source) if frame is None else f"{source}, frame {frame}"
         faces = predict_crops(self.model, self.image_size, image, self.locate(image))
         if not faces:
@@ -170,7 +173,7 @@ class Annotator:
             draw_axes(drawn, face.landmarks, face.angles)
             pitch, yaw, roll = face.angles
             self.say(f"{where}, face {number}: pitch {pitch:+.1f}°, yaw {yaw:+.1f}°, roll {roll:+.1f}°")
-            self.records.append(_record(face, source, frame, number))
+            files.add(_record(face, source, frame, number, self.dense))
         return drawn
 
 
@@ -190,8 +193,18 @@ def _frames(source: Path) -> Iterator[tuple[Bytes, float]]:
         capture.release()
 
 
-def _targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Each input with the file it is drawn to: its own name, or its name and a number where two are alike."""
+def _targets(inputs: Sequence[Path], output: Path, earlier: set[str]) -> list[tuple[Path, Path]]:
+    """Each input with the file it is drawn to: its own name, and a number where that is taken by another input or by a
+    file that no earlier prediction drew. InputError where it would be an input."""
+    real = {source.resolve() for source in inputs}
+    files = {_identity(source) for source in inputs if source.exists()}
+
+    def exists(target: Path) -> bool:
+        there = target.exists()
+        if target.resolve() in real or (there and _identity(target) in files):
+            raise InputError(f"--output: {target} is an input, and inputs are never written over; name another folder")
+        return there
+
     taken: set[str] = set()
     pairs = []
     for source in inputs:
@@ -199,38 +212,29 @@ def _targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
         if suffix.lower() not in (*IMAGES, ".mp4"):
             suffix = ".png"  # it will not be read, and its fault is said then
         name, number = f"{source.stem}{suffix}", 1
-        while name.lower() in taken:
+        while name.lower() in taken or (exists(output / name) and name not in earlier):
             number += 1
             name = f"{source.stem}-{number}{suffix}"
         taken.add(name.lower())
         pairs.append((source, output / name))
-    real = {source.resolve() for source in inputs}
-    for target in (*(target for _, target in pairs), output / "predictions.json", output / "predictions.csv"):
-        same = target.resolve() in real or any(
-            target.exists() and source.exists() and target.samefile(source) for source in inputs
-        )
-        if same:
-            raise InputError(f"--output: {target} is an input, and inputs are never written over; name another folder")
+    for name in (JSON_FILE, CSV_FILE):
+        exists(output / name)
     return pairs
 
 
-def _record(face: FacePrediction, source: Path, frame: int | None, number: int) -> dict[str, Any]:
+def _identity(path: Path) -> tuple[int, int]:
+    """Of a file, whatever links lead to it."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _record(face: FacePrediction, source: Path, frame: int | None, number: int, dense: bool) -> dict[str, Any]:
     record: dict[str, Any] = {"file": str(source), "face": number}
     if frame is not None:
         record["frame"] = frame
     record["crop"] = np.round(face.crop, 3).tolist()
     record["angles"] = dict(zip(("pitch", "yaw", "roll"), np.round(face.angles, 3).tolist()))
     record["landmarks"] = np.round(face.landmarks, 3).tolist()
-    if face.dense is not None:
+    if dense and face.dense is not None:
         record["dense"] = np.round(face.dense, 3).tolist()
     return record
-
-
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """A row of the CSV file; the dense points are in the JSON file only."""
-    row = {"file": record["file"], "frame": record.get("frame", ""), "face": record["face"]}
-    row |= dict(zip(("crop_left", "crop_top", "crop_right", "crop_bottom"), record["crop"]))
-    row |= record["angles"]
-    for k, point in enumerate(record["landmarks"]):
-        row |= {f"{axis}{k}": value for axis, value in zip("xyz", point)}
-    return row

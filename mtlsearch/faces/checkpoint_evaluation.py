@@ -8,11 +8,9 @@ import torch
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.accumulator import FaceScores
-from mtlsearch.faces.augmentation import centre_crop
 from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.checkpoints import LoadedSystem
-from mtlsearch.faces.evaluation import predict_split, score_split
-from mtlsearch.faces.geometry import transform_points
+from mtlsearch.faces.evaluation import mean_face, predict_split, score_split
 from mtlsearch.faces.metrics import YAW_BINS, yaw_bin
 from mtlsearch.faces.pack_checks import SYNTHETIC
 from mtlsearch.faces.packs import Pack
@@ -43,12 +41,13 @@ class Cost:
 class Evaluation:
     """A checkpoint's figures on one split of a pack.
 
-    source: name of the data set; published: images that its authors published, where that is one known number; points:
-    landmarks that were compared; bins: images with |yaw| in [0, 30], (30, 60] and above; constant: the metrics of the
-    mean face of `constant_of`.
+    source: name of the data set; rendered: whether its faces are; published: images that its authors published, where
+    that is one known number; points: landmarks that were compared; bins: images with |yaw| in [0, 30], (30, 60] and
+    above; constant: the metrics of the mean face of `constant_of`.
     """
 
     source: str
+    rendered: bool
     split: str
     count: int
     published: int | None
@@ -65,7 +64,12 @@ class Evaluation:
     @property
     def whole(self) -> bool:
         """Whether these are all the images that the authors of the data set published, with all their landmarks."""
-        return self.count == self.published and (self.source != "aflw2000" or self.points == 68)
+        return self.count == self.published and self.all_points
+
+    @property
+    def all_points(self) -> bool:
+        """Whether all the landmarks were compared that the published figures of the data set are about."""
+        return self.source != "aflw2000" or self.points == 68
 
     @property
     def data(self) -> str:
@@ -90,16 +94,17 @@ def evaluate_system(loaded: LoadedSystem, pack: Pack, split: str, mean_of: Pack 
     with torch.inference_mode():
         prediction = predict_split(model, DeviceSplit(packed, device, ()), pack, size)
     scores = score_split(prediction, pack, split, size)
-    mean = mean_face(pack, split, size) if mean_of is None else mean_face(mean_of, "train", size)
-    count = len(packed)
-    constant = Prediction(mean.landmarks.expand(count, -1, -1), mean.angles.expand(count, -1))
+    points, count = prediction.landmarks.shape[1], len(packed)
+    mean = mean_face(pack, split, size, points) if mean_of is None else mean_face(mean_of, "train", size, points)
+    constant = mean.repeated(count)
     bins = yaw_bin(packed.labels["angles"][:, 1])
     return Evaluation(
         source=pack.source,
+        rendered=pack.rendered,
         split=split,
         count=count,
         published=pack.manifest.get("published"),
-        points=min(prediction.landmarks.shape[1], packed.labels["landmarks"].shape[1]),
+        points=min(points, packed.labels["landmarks"].shape[1]),
         bins=tuple(int((bins == index).sum()) for index in range(len(YAW_BINS) + 1)),
         pose_count=scores.pose_count,
         metrics=scores.compute(),
@@ -109,18 +114,6 @@ def evaluate_system(loaded: LoadedSystem, pack: Pack, split: str, mean_of: Pack 
         prediction=prediction,
         scores=scores,
     )
-
-
-def mean_face(pack: Pack, split: str, image_size: int) -> Prediction:
-    """The mean landmarks (1, K, d), in pixels of the network's input, and mean angles (1, 3) of a split. Points and
-    angles that the data do not give are left out of the means."""
-    labels = pack.split(split).labels
-    landmarks, visible = torch.from_numpy(labels["landmarks"]).double(), torch.from_numpy(labels["visible"])
-    if landmarks.shape[1] == 21:
-        landmarks = torch.where(visible[..., None], landmarks, torch.nan)
-    crop = centre_crop(pack.stored_size, pack.image_size, image_size)
-    mean = transform_points(landmarks.nanmean(0), crop)
-    return Prediction(mean[None], torch.from_numpy(labels["angles"]).double().nanmean(0)[None])
 
 
 def measure_cost(loaded: LoadedSystem) -> Cost:

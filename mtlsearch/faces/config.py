@@ -80,6 +80,11 @@ class FaceRunConfig(RunConfig):
         parameters as pose, shape, expression."""
 
     @property
+    def points(self) -> int | None:
+        """Landmarks that the system gives; None: as many as its training data have."""
+        return None
+
+    @property
     @abstractmethod
     def needs_depth(self) -> bool:
         """Whether it learns from 68 landmarks in 3D; otherwise those of any data set will do."""

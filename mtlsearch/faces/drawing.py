@@ -23,6 +23,7 @@ OUTLINE, POINT, DENSE = (250, 250, 250), (60, 230, 90), (255, 205, 60)
 TRUE, PREDICTED = (60, 230, 90), (255, 140, 40)
 SHADOW = (20, 20, 20)
 
+_WIDEST = 64  # pixels: a prediction far off must not draw more than OpenCV can
 _FINE = 16  # OpenCV takes fixed-point coordinates: 4 bits after the point
 
 
@@ -41,9 +42,9 @@ def axes_in_image(angles: Floats) -> Floats:
 
 
 def line_width(landmarks: Floats) -> int:
-    """Of the lines on a face (K, 2 or 3): 1 for a face of up to 150 pixels, and more for larger ones."""
+    """Of the lines on a face (K, 2 or 3): 1 for a face of up to 150 pixels, and more for larger ones, to a limit."""
     left, top, right, bottom = box_of_landmarks(landmarks)
-    return max(1, round(float(np.hypot(right - left, bottom - top)) / 200))
+    return round(float(np.clip(np.hypot(right - left, bottom - top) / 200, 1, _WIDEST)))
 
 
 def draw_outlines(image: Bytes, landmarks: Floats) -> None:

@@ -14,7 +14,7 @@ from mtlsearch.faces import geometry
 from mtlsearch.faces.accumulator import FaceScores, GroundTruth
 from mtlsearch.faces.augmentation import Augmentation, augment, centre_crop
 from mtlsearch.faces.batches import DeviceSplit
-from mtlsearch.faces.metrics import box_size
+from mtlsearch.faces.metrics import box_size, to_21_points
 from mtlsearch.faces.packs import Pack
 from mtlsearch.faces.targets import Prediction
 
@@ -35,6 +35,26 @@ def predict_split(model: nn.Module, images: DeviceSplit, pack: Pack, image_size:
         landmarks.append(prediction.landmarks.cpu())
         angles.append(prediction.angles.cpu())
     return Prediction(torch.cat(landmarks), torch.cat(angles))
+
+
+def mean_face(pack: Pack, split: str, image_size: int, points: int | None = None) -> Prediction:
+    """The face that a constant prediction gives: the mean landmarks (1, K, d), in pixels of the network's input, and
+    mean angles (1, 3) of a split. What the data do not give, points and angles, is left out of the means.
+
+    points: 21 for AFLW's of a pack with 68, as a system predicts them that it is compared with.
+    """
+    labels = pack.split(split).labels
+    landmarks = torch.from_numpy(labels["landmarks"])
+    if landmarks.shape[1] == 21:  # what is hidden there has no coordinates
+        seen = torch.from_numpy(labels["visible"])[..., None]
+        mean = torch.where(seen, landmarks, torch.nan).nanmean(0, dtype=torch.float64)
+    else:
+        mean = landmarks.mean(0, dtype=torch.float64)
+    if points == 21 and len(mean) == 68:
+        mean = to_21_points(mean[None])[0]
+    mean = geometry.transform_points(mean, centre_crop(pack.stored_size, pack.image_size, image_size))
+    angles = torch.from_numpy(labels["angles"]).nanmean(0, dtype=torch.float64)
+    return Prediction(mean[None], angles[None])
 
 
 def score_split(prediction: Prediction, pack: Pack, split: str, image_size: int) -> FaceScores:

@@ -2,7 +2,7 @@
 
 <folder>/ced.png           share of images below each NME, per yaw bin and whole, with AUC and failure rate
 <folder>/worst.png, …      the 24 faces of the largest NME, of the middle, and of the smallest
-<folder>/per_image.csv     every image's yaw, NME and angle errors
+<folder>/per_image.csv     every image's true yaw, NME and angle errors
 <folder>/evaluation.json   every figure of the evaluation
 """
 
@@ -32,8 +32,11 @@ from mtlsearch.faces.packs import Pack
 from mtlsearch.faces.uv_masks import Bytes
 
 _SHOWN, _COLUMNS = 24, 8
-#: side of a face on a sheet, and height of the lines below it, in pixels
+#: side of a face on a sheet, height of the lines below it and of the heading above them all, in pixels
 _CELL, _CAPTION = 192, 49
+_HEADING = 22
+#: of errors in per_image.csv, whose names alone would read as the angles
+_COLUMN = {name: f"error_{name}" for name in ("pitch", "yaw", "roll", "geodesic")}
 _PAPER, _INK = (250, 250, 250), (30, 30, 30)
 
 
@@ -58,11 +61,12 @@ def save_figures(evaluation: Evaluation, pack: Pack, image_size: int, folder: Pa
     order = np.r_[order[np.isnan(each["nme"][order])], order[~np.isnan(each["nme"][order])]]
     middle = max(0, len(order) // 2 - _SHOWN // 2)
     for name, rows in (("worst", order[:_SHOWN]), ("median", order[middle:][:_SHOWN]), ("best", order[::-1][:_SHOWN])):
-        save_image(_sheet(evaluation, pack, image_size, rows, each), folder / f"{name}.png")
+        heading = f"{name} by NME of {_described(evaluation)}"
+        save_image(_sheet(evaluation, pack, image_size, rows, each, heading), folder / f"{name}.png")
     names = labels.get("name", np.arange(len(yaw)))
     with (folder / "per_image.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["name", "true_yaw", *each])
+        writer.writerow(["name", "true_yaw", *(_COLUMN.get(name, name) for name in each)])
         writer.writerows(
             [names[i], _plain(yaw[i]), *(_plain(column[i]) for column in each.values())] for i in range(len(yaw))
         )
@@ -70,6 +74,7 @@ def save_figures(evaluation: Evaluation, pack: Pack, image_size: int, folder: Pa
     summary = {
         **facts,
         "data": evaluation.data,
+        "rendered": evaluation.rendered,
         "split": evaluation.split,
         "pack": pack.digest,
         "images": evaluation.count,
@@ -119,7 +124,7 @@ def _draw_curves(evaluation: Evaluation, nme: np.ndarray, yaw: np.ndarray, path:
         ylabel="images at or below, %",
         xlim=(0, FAILURE_THRESHOLD),
         ylim=(0, 100),
-        title=f"{evaluation.data}, {evaluation.split} split, {evaluation.count:,} images",
+        title=_described(evaluation),
     )
     axes.grid(alpha=0.3)
     title = f"|yaw|; AUC to {AUC_THRESHOLD:g} %, failures above {FAILURE_THRESHOLD:g} %"
@@ -127,8 +132,15 @@ def _draw_curves(evaluation: Evaluation, nme: np.ndarray, yaw: np.ndarray, path:
     figure.savefig(path, dpi=120)
 
 
-def _sheet(evaluation: Evaluation, pack: Pack, image_size: int, rows: np.ndarray, each: dict[str, np.ndarray]) -> Bytes:
-    """Faces with true (green) and predicted (orange) landmarks, and their errors below them."""
+def _described(evaluation: Evaluation) -> str:
+    """What a figure shows, in plain letters."""
+    return f"{evaluation.data}, {evaluation.split} split, {evaluation.count:,} images"
+
+
+def _sheet(
+    evaluation: Evaluation, pack: Pack, image_size: int, rows: np.ndarray, each: dict[str, np.ndarray], heading: str
+) -> Bytes:
+    """Faces with true (green) and predicted (orange) landmarks, their errors below them, a heading above them all."""
     packed = pack.split(evaluation.split)
     stored = torch.from_numpy(packed.images[np.sort(rows)])[np.argsort(np.argsort(rows))]
     shown = denormalize(augment(stored, {}, Augmentation.off(), pack.image_size, _CELL)[0]).numpy()
@@ -149,11 +161,18 @@ def _sheet(evaluation: Evaluation, pack: Pack, image_size: int, rows: np.ndarray
         off = _three([each[name][row] for name in ("pitch", "yaw", "roll")])
         lines = (f"#{row}  NME {each['nme'][row]:.1f} %", f"true {known}", f"off {off}")
         for i, line in enumerate(lines):
-            cv2.putText(caption, line, (4, 13 + 15 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
+            _write(caption, line, 13 + 15 * i)
         cells.append(np.vstack([face, caption]))
     columns = min(_COLUMNS, len(cells))
     cells += [np.full_like(cells[0], _PAPER[0])] * (-len(cells) % columns)
-    return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+    sheet = np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
+    top = np.full((_HEADING, sheet.shape[1], 3), _PAPER, np.uint8)
+    _write(top, heading, 15)
+    return np.vstack([top, sheet])
+
+
+def _write(image: Bytes, line: str, baseline: int) -> None:
+    cv2.putText(image, line, (4, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
 
 
 def _three(angles: Sequence[float]) -> str:

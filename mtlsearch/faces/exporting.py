@@ -1,7 +1,8 @@
 """Packs written in the layout of a published data set, so that other people's code, and our own loaders, can read them.
 
 The images are the stored ones, margin and all, as JPEG; a pack with a stored size of 450 gives the published size. The
-model that the parameters belong to is written beside them, as the text files that 3DDFA's demonstration keeps.
+model that the parameters belong to is written beside them, as the text files that 3DDFA's demonstration keeps, and so
+is a file that says where the faces come from, so that they are never taken for the published ones: `datasets.origin`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import scipy.io
 
 from mtlsearch.errors import InputError, unknown_name
+from mtlsearch.faces.datasets.origin import Origin
 from mtlsearch.faces.datasets.w300_lp_position_maps import LANDMARKS_FILE
 from mtlsearch.faces.geometry import orthonormalize, project
 from mtlsearch.faces.metrics import to_21_points
@@ -77,6 +79,8 @@ def _write(pack: Pack, split: str, folder: Path, layout: str, progress: Progress
     plan = {"kind": "export", "pack": pack.digest, "split": split, "layout": layout}
     if not goes_on(scratch, plan, "*.mat"):
         begin(scratch, plan)
+    faces = "rendered faces" if pack.rendered else f"{pack.source} faces"
+    Origin(faces, pack.rendered, pack.digest).save(scratch)
     if pack.basis is not None:
         save_landmark_basis(pack.basis, scratch / "basis")
     if form.position_maps:

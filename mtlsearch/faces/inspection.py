@@ -15,7 +15,7 @@ def describe(pack: Pack) -> list[str]:
     if pack.source == SYNTHETIC:
         lines.append(f"synthetic faces, recipe {pack.recipe.digest()}, generator version {facts['generator_version']}")
     else:
-        lines.append(f"data set {pack.source}: {facts['ground_truth']}")
+        lines.append(f"data set: {pack.source}; {facts['ground_truth']}")
         total = sum(pack.counts.values())
         if facts["published"] not in (None, total):
             lines.append(f"{total:,} samples; the authors published {facts['published']:,}, so figures do not compare")

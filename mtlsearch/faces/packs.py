@@ -80,8 +80,13 @@ class Pack:
 
     @property
     def source(self) -> str:
-        """The name of the data set, or `SYNTHETIC`."""
+        """The name of the data set, or `SYNTHETIC`; of faces that were exported and packed again, what they are."""
         return str(self.manifest["source"])
+
+    @property
+    def rendered(self) -> bool:
+        """Whether these faces are rendered, be it by way of a published data set's layout."""
+        return self.source == SYNTHETIC or bool(self.manifest.get("rendered"))
 
     @cached_property
     def counts(self) -> dict[str, int]:

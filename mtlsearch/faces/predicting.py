@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mtlsearch.errors import InputError
 from mtlsearch.faces.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.geometry import invert_affine, transform_points
@@ -43,7 +44,8 @@ def predict_crops(model: System, image_size: int, image: Bytes, crops: Sequence[
     """The faces of an image (H, W, 3) uint8 RGB within square crops (4,), see `geometry.crop_from_box`.
 
     model: a `System` in eval mode; image_size: the side of its input. What a crop shows beyond the image is black. The
-    angles are those of the crop, which has the image's orientation.
+    angles are those of the crop, which has the image's orientation. Raises InputError where the network gives numbers
+    that are not finite.
     """
     device = next(model.parameters()).device
     found = []
@@ -53,6 +55,8 @@ def predict_crops(model: System, image_size: int, image: Bytes, crops: Sequence[
         pixels = np.stack([warp(image, affine, image_size) for affine in affines])
         with torch.inference_mode():
             prediction = model.decode(model(normalize(torch.from_numpy(pixels).to(device))))
+        if not (prediction.landmarks.isfinite().all() and prediction.angles.isfinite().all()):
+            raise InputError("the network's prediction is not a number")
         for i, (square, affine) in enumerate(zip(squares, affines)):
             back = invert_affine(affine)
             dense = prediction.dense

@@ -19,11 +19,11 @@ from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
 from mtlsearch.faces.dense_labels import SOURCES, dense_of
-from mtlsearch.faces.evaluation import predict_split, score_split
+from mtlsearch.faces.evaluation import mean_face, predict_split, score_split
 from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit, yaw_bin
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.faces.systems import SYSTEMS, System
-from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Prediction, Targets
+from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Targets
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.problem import Progress
 
@@ -110,9 +110,8 @@ class FaceProblem:
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
         """The mean landmarks and mean angles of the training split, for every face."""
-        targets, count = self._statistics.targets, self.size(split)
-        constant = Prediction(targets.landmarks.mean(0).expand(count, -1, -1), targets.angles.mean(0).expand(count, -1))
-        return score_split(constant, self._pack(split), split, self.image_size).compute()
+        mean = mean_face(self._pack("train"), "train", self.image_size, self.config.points)
+        return score_split(mean.repeated(self.size(split)), self._pack(split), split, self.image_size).compute()
 
     def figures(self, model: nn.Module, split: str, folder: Path) -> dict[str, Path]:
         """The cumulative error distribution, and the worst, middle and best faces, for the report of a study."""
@@ -142,6 +141,8 @@ class FaceProblem:
     def _stored_labels(self) -> tuple[str, ...]:
         """What is read of the training pack for the labels that the system learns from."""
         asked, stored = self.config.labels, self._pack("train").split("train").labels
+        if stored["landmarks"].shape[1] == 21:  # the hidden ones have no coordinates, so no system may learn them
+            asked = tuple(dict.fromkeys((*asked, "visible")))
         if "dense" not in asked or "dense" in stored:
             return asked
         return tuple(dict.fromkeys([name for name in asked if name != "dense"] + list(SOURCES)))

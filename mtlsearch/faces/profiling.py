@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from mtlsearch.faces.systems import System
 
 #: runs before the clock starts, and runs that it times
 _WARM, _TIMED = 3, 15
+#: that a measurement may take; a large network needs minutes for all its runs on a CPU
+_SECONDS = 10.0
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -24,24 +27,29 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def active_parameter_count(model: nn.Module, images: torch.Tensor) -> int:
-    """Those parameters that the outputs depend on: the gradient of the outputs reaches them.
+    """The numbers of those parameter tensors that the predictions depend on: the gradient of the predictions, summed
+    with random weights, is not zero all over them for these images.
 
-    Layers that a backbone keeps for classification and that are never run (MobileNetV3's conv_head) are not among them.
-    images (N, 3, S, S).
+    images (N, 3, S, S): random ones will do. What a `System` predicts is what it decodes (landmarks, angles, dense
+    points), what another module predicts is its output. So neither layers that are never run count (MobileNetV3's
+    conv_head, kept for classification), nor those that only training looks at (the pose of the cascade's first blocks).
     """
-    parameters = list(model.parameters())
-    learned = [parameter.requires_grad for parameter in parameters]
-    try:
+    with torch.inference_mode(False), torch.enable_grad():
+        model = copy.deepcopy(model).requires_grad_(True)
+        parameters = list(model.parameters())
+        draw = torch.Generator().manual_seed(0)
         for parameter in parameters:
-            parameter.requires_grad_(True)
-        with torch.inference_mode(False), torch.enable_grad():
-            outputs = [leaf for leaf in tree_leaves(model(images.clone())) if isinstance(leaf, torch.Tensor)]
-            total = torch.stack([output.float().sum() for output in outputs if output.requires_grad]).sum()
-            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-    finally:
-        for parameter, flag in zip(parameters, learned):
-            parameter.requires_grad_(flag)
-    return sum(parameter.numel() for parameter, gradient in zip(parameters, gradients) if gradient is not None)
+            # a tensor that starts at zero (a residual branch's last scale) would hide all that lies before it
+            if not parameter.any():
+                parameter.data = 0.1 * torch.randn(parameter.shape, generator=draw).to(parameter)
+        output = model(images.clone())
+        if isinstance(model, System):
+            prediction = model.decode(output)
+            output = (prediction.landmarks, prediction.angles, prediction.dense)
+        leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+        weights = [torch.randn(leaf.shape, generator=draw).to(leaf) for leaf in leaves]
+        gradients = torch.autograd.grad(leaves, parameters, weights, allow_unused=True)
+    return sum(p.numel() for p, gradient in zip(parameters, gradients) if gradient is not None and gradient.any())
 
 
 def multiply_accumulates(model: nn.Module, images: torch.Tensor) -> int:
@@ -56,12 +64,16 @@ def multiply_accumulates(model: nn.Module, images: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def seconds_per_call(call: Callable[[], object]) -> float:
-    """The median time of a call on the CPU, in seconds."""
+def seconds_per_call(call: Callable[[], object], limit: float = _SECONDS) -> float:
+    """The median time of a call on the CPU, in seconds: of 15 after 3 that warm up, or of as many as `limit` seconds
+    allow, at least one."""
+    begun = time.perf_counter()
     for _ in range(_WARM):
         call()
-    times = []
-    for _ in range(_TIMED):
+        if time.perf_counter() - begun > limit / 4:
+            break
+    times: list[float] = []
+    while len(times) < _TIMED and (not times or time.perf_counter() - begun < limit):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

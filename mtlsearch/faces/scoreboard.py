@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from mtlsearch.faces.accumulator import AUC_THRESHOLD, FAILURE_THRESHOLD
-from mtlsearch.faces.checkpoint_evaluation import Evaluation
-from mtlsearch.faces.pack_checks import SYNTHETIC
+from mtlsearch.faces.checkpoint_evaluation import SPEED_BATCHES, Evaluation
 from mtlsearch.faces.published import PublishedRow, published_for
 
 #: heading -> our name; "All" is the mean of the three bins' means, "whole" the mean over all images
@@ -29,9 +28,13 @@ _FIGURES = {
     "mean": "mae",
 }
 #: what the papers call our data sets
-_TITLES = {"aflw2000": "AFLW2000-3D", "aflw": "AFLW", "aflw_3ddfa": "AFLW, 21,080 faces"}
+_TITLES = {"aflw2000": "AFLW2000-3D", "aflw": "AFLW", "aflw_3ddfa": "AFLW (21,080)"}
 #: shown beside a data set that has no published figures: the benchmark of all three papers' successors
 _DEFAULT = "aflw2000"
+#: images at a time in the table's column of speeds
+TABLE_BATCH = max(SPEED_BATCHES)
+#: a figure that no image gives, or that nobody measured
+_NOT_MEASURED = "–"
 
 
 def scoreboard(evaluation: Evaluation) -> list[Table | str]:
@@ -40,10 +43,11 @@ def scoreboard(evaluation: Evaluation) -> list[Table | str]:
     images = f"{evaluation.count:,} images: {near:,} with |yaw| to 30°, {middle:,} to 60°, {far:,} beyond"
     title = f"{evaluation.data}, {evaluation.split} split, {evaluation.points} points; {images}"
     cost = evaluation.cost
-    metrics = {**evaluation.metrics, "parameters": cost.parameters, "macs": cost.macs}
+    sizes = {"parameters": cost.parameters, "active": cost.active_parameters, "macs": cost.macs}
+    speed = f"{cost.images_per_second[TABLE_BATCH]:,.0f}"
     own = [
-        _cells("this checkpoint", "", metrics, evaluation.data),
-        _cells("constant prediction", "", evaluation.constant, evaluation.data),
+        ["this checkpoint", "", *_figures(evaluation.metrics), *_sizes(sizes), speed, evaluation.data],
+        ["constant prediction", "", *_figures(evaluation.constant), *_sizes({}), "", evaluation.data],
     ]
     shown = evaluation.source if evaluation.source in _TITLES else _DEFAULT
     rows = published_for(shown)
@@ -51,11 +55,12 @@ def scoreboard(evaluation: Evaluation) -> list[Table | str]:
         parts: list[Table | str] = [_table(title, [*own, *map(_published, rows)])]
     else:
         parts = [_table(title, own)]
-        if evaluation.source == SYNTHETIC:
+        if evaluation.rendered:
             parts.append("Rendered faces: these figures are no evidence for accuracy on photographs.")
-        why = "other images" if evaluation.source == shown else "other data"
-        heading = f"{_TITLES[shown]}, as published: {why} than above, so the two tables do not compare"
+        other = _difference(evaluation, shown)
+        heading = f"{_TITLES[shown]}, as published: {other} than above, so the two tables do not compare"
         parts.append(_table(heading, list(map(_published, rows))))
+    parts += dict.fromkeys(f"{row.paper}, {row.table}: {row.protocol}" for row in rows)
     parts += [f"{row.label}: {row.note}" for row in rows if row.note]
     if any(not row.verified for row in rows):
         parts.append("?: not verified in its source")
@@ -95,16 +100,25 @@ def cost_lines(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _difference(evaluation: Evaluation, shown: str) -> str:
+    """What the published figures of a data set are about and an evaluation is not."""
+    if evaluation.source != shown:
+        return "other data"
+    what = {"images": evaluation.count != evaluation.published, "landmarks": not evaluation.all_points}
+    return "other " + " and ".join(name for name, differs in what.items() if differs)
+
+
 def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_style="bold", title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table.collapse_padding = True  # a row of AFLW2000-3D's takes 140 characters
     printed = any(row[1] for row in rows)
     table.add_column("method", no_wrap=True)
     if printed:
-        table.add_column("source")
+        table.add_column("source", no_wrap=True)
     for heading in _FIGURES:
         first = {"0–30": "NME\n", "yaw": "MAE\n"}.get(heading, "\n")
         table.add_column(first + heading, justify="right", no_wrap=True)
-    for heading in ("parameters", "MACs"):
+    for heading in ("\nparams", "\nactive", "\nMACs", f"images/s\nbatch {TABLE_BATCH}"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("data")
     for row in rows:
@@ -113,21 +127,27 @@ def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _published(row: PublishedRow) -> list[str]:
+    """With the digits of the paper. Active parameters and images/s are ours alone."""
     method = row.method + ("" if row.verified else " ?")
-    return _cells(method, f"{row.paper}, {row.table}", row.metrics, _TITLES[row.data])
+    figures = [row.printed.get(name, "") for name in _FIGURES.values()]
+    sizes = _sizes({"active": math.nan, **row.metrics})
+    return [method, f"{row.paper}, {row.table}", *figures, *sizes, _NOT_MEASURED, _TITLES[row.data]]
 
 
-def _cells(method: str, source: str, metrics: Mapping[str, float], data: str) -> list[str]:
-    """A row; what it does not state is left blank, a figure that no image gives is a dash."""
-    figures = [_number(metrics[name]) if name in metrics else "" for name in _FIGURES.values()]
-    return [method, source, *figures, *(_size(metrics.get(name)) for name in ("parameters", "macs")), data]
+def _figures(metrics: Mapping[str, float]) -> list[str]:
+    return [_number(metrics[name]) for name in _FIGURES.values()]
+
+
+def _sizes(sizes: Mapping[str, float]) -> list[str]:
+    """Parameters, active ones and MACs; what is not stated is left blank."""
+    return [_size(sizes[name]) if name in sizes else "" for name in ("parameters", "active", "macs")]
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
+    return f"{value:.3f}" if math.isfinite(value) else _NOT_MEASURED
 
 
-def _size(value: float | None) -> str:
-    if value is None:
-        return ""
+def _size(value: float) -> str:
+    if not math.isfinite(value):
+        return _NOT_MEASURED
     return f"{value / 1e9:.2f} G" if value >= 1e8 else f"{value / 1e6:.2f} M"

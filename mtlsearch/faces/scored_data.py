@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
 from mtlsearch.faces.datasets import open_basis, open_dataset
-from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
+from mtlsearch.faces.datasets.packing import CropSettings, cached_pack
 from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
 from mtlsearch.training.checkpoint import load_weights
 from mtlsearch.training.problem import Progress
@@ -46,30 +44,22 @@ class ScoredData:
         """Whether other data than the run's own are asked for."""
         return self.dataset is not None or self.pack is not None
 
-    @contextmanager
-    def opened(
+    def open(
         self, config: FaceRunConfig, split: str, image_size: int, progress: Progress | None = None
-    ) -> Iterator[tuple[Pack, Pack | None]]:
+    ) -> tuple[Pack, Pack | None]:
         """The pack to score on and, of the run's own data, that of the training split.
 
-        image_size: side of the network's input, to which a published data set is cropped; its pack goes when the block
-        ends.
+        image_size: side of the network's input, to which a published data set is cropped for a pack in the cache.
         """
         if self.pack is not None:
-            yield open_pack(self.pack), None
-        elif self.dataset is not None and self.root is not None:
+            return open_pack(self.pack), None
+        if self.dataset is not None and self.root is not None:
             dataset = open_dataset(self.dataset, self.root, None if self.basis is None else open_basis(self.basis))
-            with tempfile.TemporaryDirectory(prefix="mtlsearch-") as folder:
-                crop = CropSettings(image_size, 1.0)
-                yield (
-                    pack_dataset(dataset, Path(folder) / self.dataset, crop, skip_bad=self.skip_bad, progress=progress),
-                    None,
-                )
-        elif isinstance(config.data, SyntheticData):
+            return cached_pack(dataset, CropSettings(image_size, 1.0), skip_bad=self.skip_bad, progress=progress), None
+        if isinstance(config.data, SyntheticData):
             own = ensure_pack(config.data.recipe, progress=progress)
-            yield own, own
-        else:
-            yield open_pack(config.data.folder(split)), open_pack(config.data.folder("train"))
+            return own, own
+        return open_pack(config.data.folder(split)), open_pack(config.data.folder("train"))
 
 
 def config_of(checkpoint: Path, overrides: Iterable[str] = ()) -> FaceRunConfig | None:

@@ -13,9 +13,9 @@ class Targets:
     """What is known of N faces, on one device, in pixels of the network's input; float32 but `visible`.
 
     landmarks (N, K, 2 or 3): K = 68 or 21, y down, z in the same scale towards the viewer. angles (N, 3): degrees,
-    pitch, yaw, roll. The rest is there when the system asks for it: visible (N, K) bool; parameters (N, 62): 12 pose
-    numbers, row-major [sR | t], 40 shape and 10 expression coefficients; dense (N, D, 3): points of the whole face,
-    the 68 landmarks first.
+    pitch, yaw, roll. The rest is there when the system asks for it: visible (N, K) bool, there with any 21 landmarks,
+    whose hidden ones have no coordinates; parameters (N, 62): 12 pose numbers, row-major [sR | t], 40 shape and 10
+    expression coefficients; dense (N, D, 3): points of the whole face, the 68 landmarks first.
     """
 
     landmarks: Tensor
@@ -38,6 +38,10 @@ class Prediction:
     landmarks: Tensor
     angles: Tensor
     dense: Tensor | None = None
+
+    def repeated(self, count: int) -> Prediction:
+        """The landmarks and angles of one face, for so many."""
+        return Prediction(self.landmarks.expand(count, -1, -1), self.angles.expand(count, -1))
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,16 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_yaml(text: str) -> Any:
-    """Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)
+class _TextLoader(_Loader):
+    """Every value as it is written, numbers too."""
+
+
+_TextLoader.yaml_implicit_resolvers = {}
+
+
+def parse_yaml(text: str, as_text: bool = False) -> Any:
+    """as_text: leave every value the string that stands there (4.40 is "4.40"). Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_TextLoader if as_text else _Loader)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

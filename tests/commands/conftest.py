@@ -38,6 +38,12 @@ def dense_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cascade_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = ["model.channels=16", "model.stem=8", "data.image_size=64", "model.points=21"]
+    return _checkpoint(tmp_path_factory.mktemp("cascade"), "zhang2018", *small)
+
+
+@pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 48 rendered faces in the layout of AFLW2000-3D."""
     folder = tmp_path_factory.mktemp("photographs") / "aflw2000"

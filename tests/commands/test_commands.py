@@ -12,6 +12,9 @@ import pytest
 
 from mtlsearch import _command
 from mtlsearch.__main__ import COMMANDS
+from mtlsearch.faces.packs import ensure_pack
+from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.training import load_run_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,6 +170,23 @@ def test_a_repeated_training_is_said_to_be_identical_and_a_changed_value_named(
     )
     assert status == 1
     assert "training stopped: loss" in screen
+
+
+def test_data_is_short_for_a_pack_of_faces(
+    tmp_path: Path, at_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a pack: 'mine'"
+    ensure_pack(SyntheticRecipe(train=48, val=40, test=40, image_size=32), folder=folder, workers=1)
+    settings = ["model.backbone=test_resnet", "training.epochs=1", "training.batch_size=16", "data.image_size=48"]
+    arguments = ["--data", folder.name, "--output", "run", "--threads", "1", *(f"--set={text}" for text in settings)]
+    code, _, error = call("train", *arguments, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 0, error
+    data = load_run_config(str(tmp_path / "run" / "record.yaml")).data  # type: ignore[attr-defined]
+    assert (data.name, data.train, data.image_size) == ("packed", str(folder), 48)
+    own = ["--config", str(ROOT / "examples" / "own_problem.yaml"), "--data", folder.name, "--output", "none"]
+    code, _, error = call("train", *own, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2 and "--data names a pack of faces" in error and "own_problem:Waves" in error
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:

@@ -49,9 +49,13 @@ def test_there_and_back_again(
     refused = run(*packing, status=2)
     assert "1 of 8 samples cannot be used" in refused and "--skip-bad" in refused
     assert "1 samples were left out" in run(*packing, "--skip-bad")
-    assert open_pack(tmp_path / "again", verify=True).manifest["source"] == "300w_lp_3d"
+    assert open_pack(tmp_path / "again", verify=True).source == "rendered faces in the layout of 300w_lp_3d"
     shown = run("inspect", "again", "--verify")
-    assert "data set 300w_lp_3d" in shown and "Synthetic_000002" in shown and "has its checksum" in shown
+    assert (
+        "rendered faces in the layout of 300w_lp_3d" in shown
+        and "Synthetic_000002" in shown
+        and "has its checksum" in shown
+    )
     assert "generator version" in run("inspect", "faces")
     run("preview", "faces", "sheets/plain.png", "--rows", "2", "--columns", "3", "--scale", "2")
     run("preview", "faces", "sheets/seen.png", "--rows", "2", "--columns", "3", "--augmented")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from mtlsearch.faces.accumulator import FaceScores
 from mtlsearch.faces.checkpoint_evaluation import Cost, Evaluation
-from mtlsearch.faces.datasets import open_dataset
+from mtlsearch.faces.datasets import open_dataset, packing
+from mtlsearch.faces.datasets.aflw2000 import AFLW2000
+from mtlsearch.faces.datasets.origin import ORIGIN_FILE
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
 from mtlsearch.faces.published import SIZES, published_for
 from mtlsearch.faces.scoreboard import scoreboard
@@ -46,7 +50,7 @@ def test_its_own_data_beside_the_papers_and_apart_from_them(run, morphable_check
     own = _line(out, "this checkpoint")
     names = ("nme_0_30", "nme_30_60", "nme_60_90", "nme", "nme_whole", "mae_yaw", "mae_pitch", "mae_roll", "mae")
     assert own[:9] == [f"{scores.metrics[name]:.3f}" for name in names]
-    assert own[-1] == "synthetic"
+    assert own[-1] == "synthetic" and len(own) == 9 + 8, "parameters, active ones and MACs with their units, images/s"
     constant = [float(word) for word in _line(out, "constant prediction")[:9]]
     assert constant == pytest.approx([scores.trivial[name] for name in names], abs=2e-3)
     for name, value in scores.metrics.items():
@@ -71,16 +75,47 @@ def test_a_data_set_in_its_own_layout_and_the_same_as_a_pack(
 ) -> None:
     monkeypatch.setenv("MTLSEARCH_DATA", str(photographs.parent))
     out = run(morphable_checkpoint, "--data", "aflw2000", "--root", photographs.name)
-    assert "aflw2000 (48 of 2,000), test split" in out
-    assert "other images than above, so the two tables do not compare" in out
+    assert "rendered faces in the layout of aflw2000, test split, 68 points; 48 images" in out
+    assert "other data than above, so the two tables do not compare" in out
+    assert "no evidence for accuracy on photographs" in out
     pack_dataset(open_dataset("aflw2000", photographs), tmp_path / "pack", CropSettings(32, 1.0))
-    again = run(morphable_checkpoint, "--pack", "pack")
-    assert _line(again, "this checkpoint") == _line(out, "this checkpoint")
+    again = run(morphable_checkpoint, "--pack", "pack", "--figures", "seen")
+    written = json.loads((tmp_path / "seen" / "evaluation.json").read_text())
+    assert written["rendered"] and written["data"] == "rendered faces in the layout of aflw2000"
+    assert _line(again, "this checkpoint")[:15] == _line(out, "this checkpoint")[:15], "all but images/s"
     assert "mean face of the test split itself" in again
     larger = pack_dataset(open_dataset("aflw2000", photographs), tmp_path / "larger", CropSettings(48, 1.25))
     resized = run(morphable_checkpoint, "--pack", larger.folder)
     ours, theirs = (float(_line(text, "this checkpoint")[3]) for text in (out, resized))
     assert theirs == pytest.approx(ours, rel=0.02), "the same faces at another size"
+
+
+def test_a_data_set_is_packed_once_and_again_when_it_changes(
+    run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("MTLSEARCH_CACHE", str(cache))
+    files = Path(shutil.copytree(photographs, tmp_path / "files"))
+    damaged = files / "image00003.jpg"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:300])
+    arguments = (morphable_checkpoint, "--data", "aflw2000", "--root", "files")
+    error = run(*arguments, status=2)
+    listed = next(cache.glob("*.bad.txt"))
+    assert str(listed) in error and "image00003" in listed.read_text() and list(cache.glob("*.partial"))
+    assert "; 47 images" in run(*arguments, "--skip-bad")
+    assert not list(cache.glob("*.partial")), "the work was gone on with"
+    assert "1 samples cannot be used" in run(*arguments, status=2), "not left out in silence by what was packed before"
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("packed again")
+
+    with monkeypatch.context() as closed:
+        closed.setattr(packing, "write_pack", refuse)
+        assert "; 47 images" in run(*arguments, "--skip-bad")
+    damaged.write_bytes(whole)
+    assert "; 48 images" in run(*arguments)
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
 
 
 def test_a_bin_without_images_is_a_dash(run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path) -> None:
@@ -110,12 +145,16 @@ def test_figures(run, morphable_checkpoint: Path, tmp_path: Path) -> None:
     assert len(rows) == written["images"] == sum(written["images_per_yaw_bin"]) == 48
     nme = np.array([float(row["nme"]) for row in rows])
     assert nme.mean() == pytest.approx(written["metrics"]["nme_whole"], abs=1e-5)
-    assert np.mean([float(row["yaw"]) for row in rows]) == pytest.approx(written["metrics"]["mae_yaw"], abs=1e-5)
+    assert np.mean([float(row["error_yaw"]) for row in rows]) == pytest.approx(written["metrics"]["mae_yaw"], abs=1e-5)
     near = [value for value, row in zip(nme, rows) if abs(float(row["true_yaw"])) <= 30]
     assert np.mean(near) == pytest.approx(written["metrics"]["nme_0_30"], abs=1e-5)
     sheets = [cv2.imread(str(folder / f"{name}.png")) for name in ("worst", "median", "best")]
     assert len({sheet.shape for sheet in sheets}) == 1 and sheets[0].shape[1] == 8 * 192
     assert not np.array_equal(sheets[0], sheets[2])
+    assert {"true_yaw", "error_pitch", "error_roll", "error_geodesic"} < set(rows[0]) and "yaw" not in rows[0]
+    headings = [sheet[:22] for sheet in sheets]
+    assert all((heading < 128).sum() > 200 for heading in headings), "a sheet says what it shows"
+    assert not np.array_equal(headings[0], headings[2]) and (sheets[0][:4] > 200).all()
     curves = cv2.imread(str(folder / "ced.png"))
     assert curves.shape[0] > 400 and curves.std() > 10
     (tmp_path / "file").write_text("")
@@ -159,11 +198,12 @@ def test_a_problem_of_another_kind_keeps_its_table(
 def _evaluation(source: str, count: int, published: int | None, points: int = 68) -> Evaluation:
     metrics = dict.fromkeys(FaceScores.names, 9.876)
     empty = Prediction(torch.empty(0, 68, 3), torch.empty(0, 3))
-    cost = Cost(1_000_000, 900_000, 5_000_000, {1: 10.0}, "CPU, 1 thread")
+    cost = Cost(1_000_000, 900_000, 5_000_000, {1: 5.0, 32: 10.0}, "CPU, 1 thread")
     bins = (count, 0, 0)
+    rendered = source.startswith("rendered")
     return Evaluation(
-        source, "test", count, published, points, bins, count, metrics, metrics, "the test split itself", cost, empty,
-        FaceScores(),
+        source, rendered, "test", count, published, points, bins, count, metrics, metrics, "the test split itself",
+        cost, empty, FaceScores(),
     )  # fmt: skip
 
 
@@ -177,6 +217,7 @@ def _evaluation(source: str, count: int, published: int | None, points: int = 68
         (_evaluation("aflw_3ddfa", 21_080, 21_080, points=21), True),
         (_evaluation("aflw", 20_000, None, points=21), False),
         (_evaluation("synthetic", 2000, None), False),
+        (_evaluation("rendered faces in the layout of aflw2000", 2000, None), False),
     ],
     ids=lambda value: f"{value.source}-{value.count}-{value.points}" if isinstance(value, Evaluation) else "",
 )
@@ -194,13 +235,54 @@ def test_figures_of_different_data_never_share_a_table(evaluation: Evaluation, t
     assert together or all(len(set(table.columns[-1].cells)) == 1 for table in tables)
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        (_evaluation("aflw2000", 2000, 2000, points=21), "other landmarks than above"),
+        (_evaluation("aflw2000", 1999, 2000), "other images than above"),
+        (_evaluation("aflw2000", 1999, 2000, points=21), "other images and landmarks than above"),
+        (_evaluation("synthetic", 2000, None), "other data than above"),
+    ],
+)
+def test_a_table_says_what_keeps_it_apart(evaluation: Evaluation, words: str) -> None:
+    tables = [part for part in scoreboard(evaluation) if not isinstance(part, str)]
+    assert words in str(tables[1].title)
+
+
+def test_2000_rendered_faces_in_the_layout_of_aflw2000_stay_apart(
+    run, morphable_checkpoint: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the authors published, by name or above or below the folder: they never share the papers' table."""
+    monkeypatch.setattr(AFLW2000, "published", 48)
+    out = run(morphable_checkpoint, "--data", "aflw2000", "--root", photographs)
+    assert "so the two tables do not compare" in out and "rendered faces" in out
+    (photographs / ORIGIN_FILE).rename(photographs / "hidden")
+    try:
+        assert "do not compare" not in run(morphable_checkpoint, "--data", "aflw2000", "--root", photographs)
+    finally:
+        (photographs / "hidden").rename(photographs / ORIGIN_FILE)
+
+
 def test_every_published_row_and_figure_of_the_data_set_is_shown() -> None:
     (table,) = (part for part in scoreboard(_evaluation("aflw2000", 2000, 2000)) if not isinstance(part, str))
     rows = list(zip(*(column.cells for column in table.columns)))
     assert len(rows) == 2 + len(published_for("aflw2000"))
     for shown, row in zip(rows[2:], published_for("aflw2000")):
-        for name, value in row.metrics.items():
-            assert name in SIZES or f"{value:.3f}" in shown
+        for name, text in row.printed.items():
+            assert name in SIZES or text in shown
+        assert shown[-2] == shown[-4] == "–", "images/s and active parameters are ours alone"
+    assert rows[0][-5:] == ("1.00 M", "0.90 M", "5.00 M", "10", "aflw2000")
+
+
+@pytest.mark.parametrize("source", ["aflw2000", "aflw_3ddfa"])
+def test_a_row_is_a_line_of_140_characters(source: str) -> None:
+    evaluation = _evaluation(source, 2000, 2000)
+    (table,) = (part for part in scoreboard(evaluation) if not isinstance(part, str))
+    console = Console(width=140)
+    with console.capture() as shown:
+        console.print(table)
+    lines = shown.get().splitlines()
+    assert len(lines) == 3 + table.row_count and not any("…" in line for line in lines)
 
 
 REAL = os.environ.get("MTLSEARCH_DATA")

@@ -30,7 +30,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return export
 
 
-@pytest.mark.parametrize("kind", ["morphable", "dense"])
+@pytest.mark.parametrize("kind", ["morphable", "dense", "cascade"])
 def test_the_file_alone_predicts_what_pytorch_does(
     run, kind: str, photographs: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -49,7 +49,8 @@ def test_the_file_alone_predicts_what_pytorch_does(
     assert (facts["opset"], facts["data"], facts["system"]) == (OPSET, "synthetic", kind)
     assert (facts["epoch"], facts["metrics"]) == (3, {"val/nme": 20.0})
     assert facts["outputs"]["angles"]["order"] == ["pitch", "yaw", "roll"]
-    assert facts["outputs"]["landmarks"]["scheme"].startswith("68 points")
+    shape = (21, 2) if kind == "cascade" else (68, 3)
+    assert facts["outputs"]["landmarks"]["scheme"].startswith(f"{shape[0]} points")
     session = onnxruntime.InferenceSession(tmp_path / "face.onnx", providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["landmarks", "angles", "dense"][
         : 3 if kind == "dense" else 2
@@ -69,6 +70,7 @@ def test_the_file_alone_predicts_what_pytorch_does(
         )
         loaded = load_system(checkpoint)
         (expected,) = predict_crops(loaded.model, loaded.image_size, sample.image, [sample.crop])
+        assert got["landmarks"].shape == (batch, *shape)
         scale = affine[0, 0]
         for points in got["landmarks"]:
             np.testing.assert_allclose(points[:, :2], expected.landmarks[:, :2] * scale + affine[:, 2], atol=0.01)

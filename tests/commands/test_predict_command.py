@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+from mtlsearch.errors import InputError
+from mtlsearch.faces import annotating
 from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.checkpoints import load_system
 from mtlsearch.faces.datasets import open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
 from mtlsearch.faces.detecting import FaceDetector
+from mtlsearch.faces.drawing import draw_axes, draw_dense, draw_outlines
 from mtlsearch.faces.evaluation import predict_split, score_split
 from mtlsearch.faces.geometry import crop_from_box
 from mtlsearch.faces.metrics import nme
@@ -84,6 +89,8 @@ def test_a_box_says_where_the_face_is(run, morphable_checkpoint: Path, photograp
     assert inside.all(), "landmarks come back in the photograph's pixels"
     out = run(photograph, "--box", "900,4,930,33", "--checkpoint", morphable_checkpoint, "--output", "out", status=1)
     assert "lies outside" in out
+    arguments = ("--checkpoint", morphable_checkpoint, "--output", "out")
+    assert "reaches far beyond" in run(photograph, "--box=-1e9,-1e9,1e9,1e9", *arguments, status=1)
 
 
 def test_a_photograph_taken_sideways_is_read_upright(run, morphable_checkpoint: Path, tmp_path: Path) -> None:
@@ -117,9 +124,98 @@ def test_a_video_gives_a_video(run, morphable_checkpoint: Path, tmp_path: Path) 
     assert [face["frame"] for face in _faces(tmp_path / "out")] == [0, 1, 2, 3]
 
 
-def test_dense_points_are_written_and_drawn(run, dense_checkpoint: Path, photographs: Path, tmp_path: Path) -> None:
+def test_a_video_that_fails_leaves_none(
+    run, morphable_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither half of a video nor what an earlier prediction drew is lost, and the numbers of its first frames stay."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, (64, 48))
+    for shade in (40, 90, 140):
+        writer.write(np.full((48, 64, 3), shade, np.uint8))
+    writer.release()
+    locate, seen = annotating.everywhere, []
+
+    def failing(image: np.ndarray) -> list[np.ndarray]:
+        seen.append(image)
+        if len(seen) == 3:
+            raise InputError("the third frame fails")
+        return locate(image)
+
+    monkeypatch.setattr(annotating, "everywhere", failing)
+    out = run("clip.avi", "--checkpoint", morphable_checkpoint, "--output", "out", status=1)
+    assert "clip.avi: the third frame fails" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"predictions.csv", "predictions.json"}
+    assert [face["frame"] for face in _faces(tmp_path / "out")] == [0, 1]
+
+
+def test_a_network_that_gives_no_numbers_is_said_for_each_image(
+    run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    with safe_open(morphable_checkpoint, "pt") as stored:
+        tensors, facts = {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata()  # noqa: SIM118
+    spoilt = {name: torch.full_like(t, torch.nan) if t.is_floating_point() else t for name, t in tensors.items()}
+    save_file(spoilt, tmp_path / "nan.safetensors", facts)
+    names = sorted(photographs.glob("*.jpg"))[:2]
+    out = run(*names, "--checkpoint", "nan.safetensors", "--output", "out", status=1)
+    assert out.count("the network's prediction is not a number") == 2 and "2 of 2 inputs" in out
+    assert _faces(tmp_path / "out") == []
+
+
+def test_numbers_are_kept_whatever_ends_the_work(
+    run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sorted(photographs.glob("*.jpg"))[:2]
+    save = annotating.save_image
+
+    def failing(image: np.ndarray, path: Path) -> Path:
+        if path.name == second.name:
+            raise RuntimeError("a fault of ours")
+        return save(image, path)
+
+    monkeypatch.setattr(annotating, "save_image", failing)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        run(first, second, "--checkpoint", morphable_checkpoint, "--output", "out")
+    assert [Path(face["file"]).name for face in _faces(tmp_path / "out")] == [first.name, second.name]
+    with (tmp_path / "out" / "predictions.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 2
+
+
+def test_a_prediction_far_off_is_drawn_as_well_as_it_can_be() -> None:
+    landmarks = np.random.default_rng(0).normal(size=(68, 3)) * 1e12
+    image = np.zeros((40, 40, 3), np.uint8)
+    draw_outlines(image, landmarks)
+    draw_axes(image, landmarks, np.zeros(3))
+    draw_dense(image, landmarks)
+
+
+def test_what_is_in_the_folder_is_never_written_over_but_by_its_own_pictures(
+    run, morphable_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    photograph, other = sorted(photographs.glob("*.jpg"))[:2]
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / photograph.name).write_bytes(b"a holiday")
+    arguments = ("--checkpoint", morphable_checkpoint, "--output", "out")
+    numbered = f"{photograph.stem}-2.jpg"
+    for inputs in ([photograph], [photograph, other], [other], [photograph]):
+        run(*inputs, *arguments)
+        assert (output / photograph.name).read_bytes() == b"a holiday"
+        assert json.loads((output / "predictions.json").read_text())["pictures"][0] == numbered
+    assert {path.name for path in output.glob("*.jpg")} == {photograph.name, numbered, other.name}
+    for name, content in (("predictions.json", "{}"), ("predictions.csv", "mine")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text(content)
+        assert "not from an earlier prediction" in run(photograph, *arguments[:2], "--output", folder, status=2)
+        assert [path.name for path in folder.iterdir()] == [name] and (folder / name).read_text() == content
+
+
+def test_dense_points_are_written_and_drawn(
+    run, dense_checkpoint: Path, morphable_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
     photograph = sorted(photographs.glob("*.jpg"))[0]
     run(photograph, "--checkpoint", dense_checkpoint, "--output", "plain")
+    assert "dense" not in _faces(tmp_path / "plain")[0]
+    assert "no dense points" in run(photograph, "--checkpoint", morphable_checkpoint, "--output", "none", "--dense")
     run(photograph, "--checkpoint", dense_checkpoint, "--output", "dense", "--dense")
     assert np.array(_faces(tmp_path / "dense")[0]["dense"]).shape == (520, 3)
     plain, dense = (cv2.imread(str(tmp_path / name / photograph.name)) for name in ("plain", "dense"))
@@ -247,3 +343,17 @@ def test_predictions_on_photographs_are_those_that_evaluation_scores(
         (face,) = predict_crops(loaded.model, loaded.image_size, sample.image, [sample.crop])
         own = nme(face.landmarks[None], sample.landmarks[None])[0]
         assert own == pytest.approx(scores["nme"][i].item(), abs=1e-3)
+
+
+@pytest.mark.skipif(not os.environ.get("MTLSEARCH_DATA"), reason="MTLSEARCH_DATA is not set")
+def test_real_photographs(run, morphable_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(os.environ["MTLSEARCH_DATA"]) / "aflw2000-3d-sample"
+    out = run(folder, "--checkpoint", morphable_checkpoint, "--output", "out")
+    photographs = sorted(folder.glob("*.jpg"))
+    faces = _faces(tmp_path / "out")
+    assert len(faces) == len(photographs) == out.count(", face 1: pitch ") == 8
+    for face, photograph in zip(faces, photographs):
+        before, drawn = (cv2.imread(str(path)) for path in (photograph, tmp_path / "out" / photograph.name))
+        assert drawn.shape == before.shape and (np.abs(drawn.astype(int) - before) > 60).any(-1).sum() > 100
+        points = np.array(face["landmarks"])
+        assert points.shape == (68, 3) and (np.abs(points[:, :2] - 225) < 450).all()

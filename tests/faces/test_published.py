@@ -54,6 +54,20 @@ def test_a_mean_is_that_of_its_parts_or_a_note_says_otherwise(row: PublishedRow)
     assert row.data in DATASETS
 
 
+def test_figures_keep_the_digits_that_were_printed() -> None:
+    assert _row("later work", "targets", "Hopenet").printed == {"mae": "6.16"}
+    assert _row("Basak 2023", "Table 1", "3D-FAN").printed["nme_60_90"] == "4.60"
+    assert _row("Basak 2023", "Table 1", "3DDFA-V2").printed["nme_30_60"] == "3.420"
+    for row in published_rows():
+        assert {name: float(text) for name, text in row.printed.items()} == row.metrics
+
+
+def test_what_a_paper_does_not_state_is_not_claimed_for_its_competitors() -> None:
+    rows = [row for row in published_for("aflw") if row.table == "Table 2"]
+    assert {row.own: "box" in row.protocol for row in rows} == {True: True, False: False}
+    assert all("not stated" in row.protocol for row in rows if not row.own)
+
+
 def test_rows_are_told_apart_by_their_data() -> None:
     assert {row.data for row in published_rows()} == {"aflw2000", "aflw", "aflw_3ddfa"}
     assert published_for("synthetic") == ()

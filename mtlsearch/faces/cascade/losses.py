@@ -35,7 +35,8 @@ class LandmarkLoss(Section):
 
     visible: which landmarks have a heatmap and a coordinate error. "labelled": those that the data calls visible, as in
     the paper; "inside": all that lie in the crop, hidden or not, for data that knows them all and metrics that count
-    them all, as AFLW2000-3D's 68 points do.
+    them all, as AFLW2000-3D's 68 points do. The hidden ones of 21 points are never learned: AFLW gives them no
+    coordinates.
     """
 
     alpha: NonNegativeFloat = 1.0

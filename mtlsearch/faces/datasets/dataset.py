@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.errors import InputError
+from mtlsearch.faces.datasets.origin import find_origin
 from mtlsearch.faces.geometry import box_of_landmarks, crop_from_landmarks
 from mtlsearch.faces.morphable_model import LandmarkBasis
 
@@ -25,7 +26,7 @@ _ENDINGS = (".jpg", ".png", ".mat", ".npy", ".pts")
 _SMALL = 1 << 20  # bytes
 
 # what no face has, and a damaged annotation may claim
-_REACH = 10  # times the longer side of the image, from its corner to a landmark
+REACH = 10  # times the longer side of the image, from its corner to a landmark
 _FULL_TURN = 360.0
 _PARAMETERS = 1e9  # the largest real ones are shape coefficients of some 1e6
 
@@ -70,14 +71,15 @@ class FaceDataset(ABC):
     needs_basis: ClassVar[bool] = False
     cropped: ClassVar[bool] = False
     """the published images are crops: they are packed as they are, without a margin"""
-    published: ClassVar[int | None] = None
-    """samples that the authors published, where that is one known number"""
     default_split: ClassVar[str] = "train"
     pose_limit: ClassVar[float | None] = None
     """samples with any angle beyond it (degrees) do not count in the pose error, by this data set's protocol"""
 
     dense_flip: npt.NDArray[np.integer] | None = None
     """(D,): the permutation that puts the dense points of a mirrored face back in order, where samples have them"""
+
+    published: int | None = None
+    """samples that the authors published, where that is one known number; None for what mtlsearch exported"""
 
     left_out: int = 0
     """faces that its lists name and that are no samples, since they lack what a sample needs"""
@@ -93,6 +95,9 @@ class FaceDataset(ABC):
         self.names = self._list()
         if not self.names:
             raise InputError(f"{self.root} holds nothing of data set {self.name}; docs/data.md shows its layout")
+        self.origin = find_origin(self.root, self.names)
+        if self.origin is not None:
+            self.published = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -107,6 +112,11 @@ class FaceDataset(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.root)!r}, {len(self):,} samples)"
+
+    @property
+    def source(self) -> str:
+        """What the faces are: the data set's name, unless its folder says that they only have its layout."""
+        return self.name if self.origin is None else f"{self.origin.faces} in the layout of {self.name}"
 
     def group(self, index: int) -> str:
         """The photograph behind a sample: variants of one photograph must never lie on both sides of a split."""
@@ -196,7 +206,7 @@ def face_sample(
     facts = {"box": box_of_landmarks(seen), "crop": crop_from_landmarks(seen), **boxes}
     if not facts["crop"][2] - facts["crop"][0] > 1:
         raise InputError(f"{name}: its face is smaller than a pixel")
-    reach = _REACH * max(image.shape[:2])
+    reach = REACH * max(image.shape[:2])
     for what, numbers in (("landmarks", seen), ("box", facts["box"]), ("crop", facts["crop"])):
         if not np.abs(numbers).max() <= reach:
             raise InputError(

@@ -20,8 +20,8 @@ def load_image(path: Path, content: bytes | None = None, *, upright: bool = Fals
     annotations are in stored pixels).
 
     content: the file's bytes, where `path` only names them (a member of an archive); upright: apply the EXIF
-    orientation after all, as a viewer would. Raises InputError for a file that
-    is missing, cut short or damaged, and, before anything is decoded, for one of more than MAX_PIXELS pixels.
+    orientation after all, as a viewer would. 16-bit images are scaled to 8 bits. Raises InputError for a file that is
+    missing, cut short or damaged, and, before anything is decoded, for one of more than MAX_PIXELS pixels.
     """
     try:
         if content is None:
@@ -32,7 +32,10 @@ def load_image(path: Path, content: bytes | None = None, *, upright: bool = Fals
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise InputError(f"{path} claims {width}×{height} pixels; at most {MAX_PIXELS:,} are read")
-            return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
+            shown = ImageOps.exif_transpose(image) if upright else image
+            if shown.mode.startswith("I"):  # 16 bits of grey, which convert() would cut off at 255
+                shown = Image.fromarray((np.asarray(shown) >> 8).astype(np.uint8))
+            return np.asarray(shown.convert("RGB"))
     except UnidentifiedImageError:
         raise InputError(f"{path} is no JPEG or PNG image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +19,8 @@ from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats
 from mtlsearch.faces.geometry import rotate_pose, stored_side, transform_points
 from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES
-from mtlsearch.faces.pack_writer import PackPlan, SplitPlan, digest_of, write_pack
-from mtlsearch.faces.packs import BASIS_FILE, DENSE_FILE, Pack, open_pack, pack_lock
+from mtlsearch.faces.pack_writer import FORMAT_VERSION, PackPlan, SplitPlan, digest_of, write_pack
+from mtlsearch.faces.packs import BASIS_FILE, DENSE_FILE, Pack, default_root, open_pack, pack_lock
 from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 
@@ -130,6 +132,29 @@ def pack_dataset(
     return pack
 
 
+def cached_pack(
+    dataset: FaceDataset, crop: CropSettings, *, skip_bad: bool = False, progress: Progress | None = None
+) -> Pack:
+    """The pack of a data set in the cache, as its splits are published; made now if it is not there, or if the files of
+    the data set have changed since. Arguments and errors as those of `pack_dataset`, and bad samples raise InputError
+    without skip_bad even where the pack is there without them."""
+    plan = _plan(dataset, crop, SplitSettings())
+    known = {"format": FORMAT_VERSION, "root": str(dataset.root.resolve()), **plan.facts}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    folder = default_root() / f"{dataset.name}-{plan.facts['image_size']}px-{digest}"
+    with pack_lock(folder):
+        if folder.exists():
+            facts = open_pack(folder).manifest
+            if any(facts.get(name) != value for name, value in plan.provenance.items()):
+                shutil.rmtree(folder)
+    pack = pack_dataset(dataset, folder, crop, SplitSettings(), skip_bad=skip_bad, progress=progress)
+    if (skipped := pack.manifest["skipped"]) and not skip_bad:
+        raise InputError(
+            f"{len(skipped):,} samples cannot be used, the first: {skipped[0]}. --skip-bad leaves them out"
+        )
+    return pack
+
+
 def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> PackPlan:
     if dataset.cropped:
         crop = CropSettings(crop.image_size, 1.0)
@@ -141,7 +166,7 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
     assigned = splits.assign(dataset)
     tested = hashlib.sha256("\n".join(sorted(splits.test_names)).encode()).hexdigest() if splits.test_names else None
     facts = {
-        "source": dataset.name,
+        "source": dataset.source,
         "ground_truth": dataset.ground_truth,
         "points": dataset.points,
         "pose_limit": dataset.pose_limit,
@@ -151,6 +176,8 @@ def _plan(dataset: FaceDataset, crop: CropSettings, splits: SplitSettings) -> Pa
         "split": {"val_share": splits.val_share, "test_names_sha256": tested},
         "names_sha256": hashlib.sha256("\n".join(dataset.names).encode()).hexdigest(),
     }
+    if dataset.origin is not None and dataset.origin.rendered:
+        facts["rendered"] = True
     stamps = dataset.stamps()
     arrays: dict[str, dict[str, npt.NDArray[Any]]] = {}
     if dataset.basis is not None and first.parameters is not None:

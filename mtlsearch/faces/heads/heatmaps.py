@@ -108,6 +108,12 @@ def _moment(weights: Tensor, total: Tensor) -> Tensor:
     return (weights * offsets).sum(-1) / total + centre
 
 
+def visible_where_needed(targets: Targets, rule: Literal["labelled", "inside"]) -> Tensor | None:
+    """visible (N, K) where a landmark must be visible to be learned: by the rule "labelled", and of 21 landmarks by any
+    rule, since those that AFLW hides have no coordinates. None where it need not be."""
+    return targets.visible if rule == "labelled" or targets.landmarks.shape[1] == 21 else None
+
+
 def landmarks_that_count(landmarks: Tensor, visible: Tensor | None, image_size: int) -> Tensor:
     """(N, K) bool: of landmarks (N, K, 2) in pixels, those inside the crop and visible (N, K), where that is given."""
     inside = ((landmarks > -0.5) & (landmarks < image_size - 0.5)).all(-1)
@@ -185,7 +191,7 @@ class HeatmapHead(TaskHead):
 
     def loss_values(self, output: Tensor, targets: Targets) -> dict[str, Tensor]:
         config, landmarks = self._config, targets.landmarks[..., :2]
-        visible = landmarks_that_count(landmarks, targets.visible, self.image_size)
+        visible = landmarks_that_count(landmarks, visible_where_needed(targets, config.visible), self.image_size)
         cells = output.shape[-1]
         maps = target_heatmaps(pixels_to_cells(landmarks, self.image_size, cells), visible, cells, config.sigma)
         unit = LOSS_CELLS / self.image_size

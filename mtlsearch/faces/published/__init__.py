@@ -8,6 +8,7 @@ bins' means ("All"), `nme_whole` a mean over all images. A `note` says where a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mtlsearch.faces.accumulator import FaceScores
 from mtlsearch.training.schema import Section, validate
@@ -30,7 +31,7 @@ class PublishedRow:
     """A row of a table of a paper.
 
     data: our name of the data set; protocol: what was measured, in words; own: the paper's own method, not one that it
-    compares with; metrics: NME in percent, MAE in degrees, sizes as counts.
+    compares with; metrics: NME in percent, MAE in degrees, sizes as counts; printed: the same in the paper's digits.
     """
 
     paper: str
@@ -40,6 +41,7 @@ class PublishedRow:
     data: str
     protocol: str
     metrics: Mapping[str, float]
+    printed: Mapping[str, str]
     note: str
     verified: bool
 
@@ -49,13 +51,19 @@ class PublishedRow:
         return f"{self.method} [{self.paper}, {self.table}]" + ("" if self.verified else " (unverified)")
 
 
-Positive = Annotated[float, Field(gt=0)]
+def _positive(text: str) -> str:
+    if not 0 < float(text) < math.inf:
+        raise ValueError(f"a figure must be a positive number, got {text}")
+    return text
+
+
+Figure = Annotated[str, AfterValidator(_positive)]
 
 
 class _Row(Section):
     method: str
     own: bool = False
-    metrics: dict[str, Positive]
+    metrics: dict[str, Figure]
     note: str = ""
     verified: bool = True
 
@@ -79,13 +87,12 @@ def published_rows() -> tuple[PublishedRow, ...]:
     files = [item for item in resources.files(__name__).iterdir() if item.name.endswith(".yaml")]
     rows = []
     for file in sorted(files, key=lambda item: (item.name == "targets.yaml", item.name)):
-        paper = validate(_Paper, parse_yaml(file.read_text(encoding="utf-8")), file.name)
+        paper = validate(_Paper, parse_yaml(file.read_text(encoding="utf-8"), as_text=True), file.name)
         for table in paper.tables:
             for row in table.rows:
                 unknown = set(row.metrics) - {*FaceScores.names, *SIZES}
                 if unknown:
                     raise ValueError(f"{file.name}, {table.table}, {row.method}: no metric of ours: {sorted(unknown)}")
-                metrics = MappingProxyType(row.metrics)
                 rows.append(
                     PublishedRow(
                         paper.paper,
@@ -94,7 +101,8 @@ def published_rows() -> tuple[PublishedRow, ...]:
                         row.own,
                         table.data,
                         table.protocol,
-                        metrics,
+                        MappingProxyType({name: float(text) for name, text in row.metrics.items()}),
+                        MappingProxyType(row.metrics),
                         row.note,
                         row.verified,
                     )

@@ -32,6 +32,7 @@ from mtlsearch.faces.heads.heatmaps import (
     landmarks_that_count,
     pixels_to_cells,
     target_heatmaps,
+    visible_where_needed,
 )
 from mtlsearch.faces.systems.system import System
 from mtlsearch.faces.targets import FaceStatistics, Prediction, Targets
@@ -59,6 +60,10 @@ class CascadeRunConfig(FaceRunConfig):
     def labels(self) -> tuple[str, ...]:
         labelled = self.losses.landmarks.visible == "labelled"
         return ("landmarks", "visible", "angles") if labelled else ("landmarks", "angles")
+
+    @property
+    def points(self) -> int:
+        return self.model.points
 
     @property
     def needs_depth(self) -> bool:
@@ -128,7 +133,7 @@ class Cascade(System):
     def _points(self, targets: Targets) -> tuple[Tensor, Tensor]:
         """Target landmarks (N, K, 2) in pixels of the crop, and which of them count (N, K) bool."""
         landmarks = targets.landmarks[..., :2]
-        visible = targets.visible if self._losses.landmarks.visible == "labelled" else None
+        visible = visible_where_needed(targets, self._losses.landmarks.visible)
         if landmarks.shape[1] == 68 and self._model.points == 21:
             landmarks = metrics.to_21_points(landmarks)
             visible = None if visible is None else metrics.visible_21_points(visible)

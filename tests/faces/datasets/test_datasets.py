@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.datasets import DATASETS, FaceDataset, open_basis, open_dataset
+from mtlsearch.faces.datasets.images import load_image
+from mtlsearch.faces.datasets.origin import ORIGIN_FILE
+from mtlsearch.faces.datasets.packing import pack_dataset
 from mtlsearch.faces.datasets.w300_lp import photograph
+from mtlsearch.faces.exporting import export_pack
 from mtlsearch.faces.geometry import box_of_landmarks, transform_points
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.packs import Pack
+from mtlsearch.faces.packs import Pack, open_pack
 
 from . import builders
 
@@ -140,3 +145,38 @@ def test_wrong_use_is_said_clearly(roots: dict[str, Path], tmp_path: Path) -> No
         open_dataset("aflw2000", tmp_path)
     with pytest.raises(IndexError, match="6 samples"):
         open_dataset("aflw2000", roots["aflw2000"])[6]
+
+
+def test_exported_faces_say_what_they_are(tmp_path: Path) -> None:
+    """Wherever below or above its folder a data set is opened, and however often it goes out and in again."""
+    pack = builders.rendered(tmp_path / "rendered")
+    lp = builders.exported(pack, tmp_path / "lp", "300w_lp")
+    for root in (lp, lp / "Synthetic", tmp_path):
+        opened = open_dataset("300w_lp", root)
+        assert opened.source == "rendered faces in the layout of 300w_lp" and opened.published is None
+    flat = pack_dataset(open_dataset("300w_lp_3d", lp, open_basis(lp / "basis")), tmp_path / "flat", workers=1)
+    assert flat.rendered and open_pack(flat.folder).rendered
+    export_pack(flat, "train", tmp_path / "again", "aflw2000")
+    again = open_dataset("aflw2000", tmp_path / "again")
+    assert again.source == "rendered faces in the layout of aflw2000" and again.published is None
+    (tmp_path / "again" / ORIGIN_FILE).write_text("[]")
+    with pytest.raises(InputError, match=f"{ORIGIN_FILE} does not say where these faces come from"):
+        open_dataset("aflw2000", tmp_path / "again")
+
+
+def test_photographs_that_were_exported_are_not_the_published_ones(tmp_path: Path) -> None:
+    folder = builders.exported(builders.rendered(tmp_path / "rendered"), tmp_path / "files", "aflw2000")
+    (folder / ORIGIN_FILE).unlink()  # as if their authors had given them
+    pack = pack_dataset(open_dataset("aflw2000", folder, open_basis(folder / "basis")), tmp_path / "pack", workers=1)
+    assert (pack.source, pack.manifest["published"], pack.rendered) == ("aflw2000", 2000, False)
+    export_pack(pack, "test", tmp_path / "again", "aflw2000")
+    again = open_dataset("aflw2000", tmp_path / "again")
+    assert (again.source, again.published) == ("aflw2000 faces in the layout of aflw2000", None)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_16_bits_of_grey_become_8(tmp_path: Path, upright: bool) -> None:
+    shades = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    Image.fromarray(shades).save(tmp_path / "deep.png")
+    image = load_image(tmp_path / "deep.png", upright=upright)
+    assert image.shape == (1, 5, 3) and image[0].tolist() == [[shade] * 3 for shade in (0, 0, 1, 128, 255)]

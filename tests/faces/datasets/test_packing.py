@@ -226,7 +226,8 @@ def faces_of_120(tmp_path: Path) -> Pack:
 def test_every_label_is_in_the_pixels_of_the_stored_image(aflw2000: Path, tmp_path: Path) -> None:
     dataset = open_dataset("aflw2000", aflw2000)
     made = pack_dataset(dataset, tmp_path / "pack", CropSettings(96, 1.25), workers=2)
-    assert (made.source, made.counts, made.image_size, made.stored_size) == ("aflw2000", {"test": 12}, 96, 120)
+    source = "rendered faces in the layout of aflw2000"
+    assert (made.source, made.counts, made.image_size, made.stored_size) == (source, {"test": 12}, 96, 120)
     assert open_pack(made.folder, verify=True).manifest["pose_limit"] == 99.0
     labels = made.split("test").labels
     for i, sample in enumerate(dataset):
