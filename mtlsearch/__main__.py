@@ -5,6 +5,7 @@ from mtlsearch import __version__
 COMMANDS = {
     "tune": "search a space and confirm the winner beside its baselines",
     "study": "watch a study, ask a running one for a trial, stop one",
+    "report": "write the report of a study again from its folder",
     "train": "train one run config, or a published recipe by name",
     "reproduce": "train a recorded trial again and compare every number",
     "evaluate": "score a checkpoint, of faces in the papers' layout beside the papers",

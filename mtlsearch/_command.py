@@ -34,6 +34,9 @@ _NEEDED = (
     "numba",
     "safetensors",
     "PIL",
+    "jinja2",
+    "plotly",
+    "matplotlib",
 )
 
 

@@ -43,6 +43,8 @@ def test_it_carries_spaces_recipes_and_types(installed: Path) -> None:
     assert (package / "recipes" / "kim2023.yaml").exists()
     published = {path.stem for path in (package / "faces" / "published").glob("*.yaml")}
     assert published == {"kim2023", "basak2023", "zhang2018", "targets"}
+    templates = {path.name for path in (package / "search" / "report" / "templates").iterdir()}
+    assert templates == {"report.html", "report.css", "report.js"}
     assert (package / "py.typed").exists()
     assert not (installed / "tests").exists()
 
@@ -54,5 +56,7 @@ def test_help_and_the_default_search_work_in_an_empty_folder(installed: Path, tm
     screen = run(installed, tmp_path / "search", "mtlsearch.tune", *small, *few)
     assert "Winner: " in screen
     assert (tmp_path / "search" / "mlflow.db").exists()
+    (report,) = (tmp_path / "search" / "results").glob("*/report.html")
+    assert report.with_name("figures").is_dir()
     where = run(installed, tmp_path / "where", "mtlsearch")
     assert "python -m mtlsearch.tune" in where

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,25 @@ class FaceProblem:
         """The mean landmarks and mean angles of the training split, for every face."""
         mean = mean_face(self._pack("train"), "train", self.image_size, self.config.points)
         return score_split(mean.repeated(self.size(split)), self._pack(split), split, self.image_size).compute()
+
+    def figures(self, model: nn.Module, split: str, folder: Path) -> dict[str, Path]:
+        """The cumulative error distribution, and the worst, middle and best faces, for the report of a study."""
+        # drawing and measuring import more than training needs
+        from mtlsearch.faces.checkpoint_evaluation import evaluate_system
+        from mtlsearch.faces.checkpoints import LoadedSystem
+        from mtlsearch.faces.evaluation_figures import save_figures
+
+        assert isinstance(model, System)
+        loaded = LoadedSystem(self.config, model, self.image_size, 0, {})
+        evaluation = evaluate_system(loaded, self._pack(split), split, self._pack("train"))
+        save_figures(evaluation, self._pack(split), self.image_size, folder, {})
+        titles = {
+            "ced": "Images at or below each NME",
+            "worst": "The worst: true landmarks green, predicted orange",
+            "median": "The middle",
+            "best": "The best",
+        }
+        return {title: folder / f"{name}.png" for name, title in titles.items()}
 
     @property
     def image_size(self) -> int:

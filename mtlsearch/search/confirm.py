@@ -7,14 +7,14 @@ that differences are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
 from scipy import stats
 
-from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import rank
 from mtlsearch.training.seeding import derive_seed
 
@@ -59,12 +59,37 @@ class Confirmed:
         return stdev(values) if len(values) > 1 else math.nan
 
 
-def choose(study: Study, ranked: Sequence[TrialState]) -> list[Candidate]:
-    """The top candidates of the search, and the baselines where they are not among them."""
-    top = list(ranked[: study.plan.settings.confirm.top])
-    chosen = [Candidate(trial.label or f"trial {trial.number}", trial) for trial in top]
+@dataclass(frozen=True)
+class Comparison:
+    """One candidate against another on one figure, paired by seed."""
+
+    metric: str
+    split: str
+    by_seed: tuple[float, ...]
+    """the one's figures less the other's"""
+    bounds: tuple[float, float] | None
+    """95 % interval of the mean; None with too few seeds to claim anything"""
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.by_seed)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the interval admits no difference."""
+        return self.bounds is not None and self.bounds[0] <= 0 <= self.bounds[1]
+
+
+def name_of(trial: TrialState) -> str:
+    """What a trial of the search is called as a candidate, and its confirmation runs by."""
+    return trial.label or f"trial {trial.number}"
+
+
+def choose(searched: Iterable[TrialState], ranked: Sequence[TrialState], top: int) -> list[Candidate]:
+    """The `top` of the ranked trials of the search, and the baselines where they are not among them."""
+    chosen = [Candidate(name_of(trial), trial) for trial in ranked[:top]]
     names = {candidate.name for candidate in chosen}
-    for trial in study.of_phase("search"):
+    for trial in searched:
         if trial.label and trial.label not in names:
             chosen.append(Candidate(trial.label, trial))
     return chosen
@@ -75,14 +100,15 @@ def fresh_seeds(study_seed: int, count: int) -> list[int]:
     return [derive_seed(study_seed, "confirm", position) % 2**31 for position in range(count)]
 
 
-def collect(study: Study, candidates: Sequence[Candidate]) -> list[Confirmed]:
-    runs = study.of_phase("confirm")
+def collect(trials: Iterable[TrialState], candidates: Sequence[Candidate], seeds: Sequence[int]) -> list[Confirmed]:
+    """The candidates with their runs among `trials`, those of the same seeds in the same places."""
+    runs = {(trial.label, trial.config["seed"]): trial for trial in trials if trial.phase == "confirm"}
     return [
         Confirmed(
             candidate.name,
             bool(candidate.trial.label),
             candidate.trial,
-            tuple(run for run in runs if run.label == candidate.name),
+            tuple(runs[candidate.name, seed] for seed in seeds if (candidate.name, seed) in runs),
         )
         for candidate in candidates
     ]
@@ -104,6 +130,17 @@ def paired_difference(one: Confirmed, other: Confirmed, metric: str, split: str)
     return np.array(one.values(metric, split)) - np.array(other.values(metric, split))
 
 
+def compare(one: Confirmed, other: Confirmed, objectives: Iterable[str]) -> list[Comparison]:
+    """`one` against `other` on every objective, on validation and on test."""
+    found = []
+    for name in objectives:
+        metric = name.removeprefix("val/")
+        for split in ("val", "test"):
+            differences = paired_difference(one, other, metric, split)
+            found.append(Comparison(metric, split, tuple(differences.tolist()), interval(differences)))
+    return found
+
+
 def interval(differences: np.ndarray) -> tuple[float, float] | None:
     """95 % interval of the mean difference over seeds, by Student's t; None with too few seeds to claim anything."""
     if len(differences) < ENOUGH_SEEDS or not np.isfinite(differences).all():
@@ -112,3 +149,12 @@ def interval(differences: np.ndarray) -> tuple[float, float] | None:
         return float(differences[0]), float(differences[0])
     bounds = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     return float(bounds.low), float(bounds.high)
+
+
+def certainty(seeds: int) -> str:
+    """How much so many seeds can say."""
+    if seeds < ENOUGH_SEEDS:
+        return (
+            f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
+        )
+    return f"intervals are over {seeds} training seeds; the images of the splits are the same for all"

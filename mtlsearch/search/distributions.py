@@ -35,6 +35,21 @@ class Range:
         low, high, _ = _numbers(self.distribution)
         return low, high
 
+    @property
+    def log(self) -> bool:
+        """Whether it is drawn evenly over orders of magnitude."""
+        assert isinstance(self.distribution, (FloatDistribution, IntDistribution))
+        return self.distribution.log
+
+    def position(self, value: float) -> float:
+        """Where `value` lies between the ends, 0 to 1, on the scale that it is drawn on; ½ where there is no width."""
+        low, high = self.ends
+        if low == high:
+            return 0.5
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return (value - low) / (high - low)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -48,6 +63,10 @@ class Options:
     @property
     def distribution(self) -> BaseDistribution:
         return CategoricalDistribution(self.labels)
+
+    def admits(self, label: Any) -> bool:
+        """Whether `label` stands for an option."""
+        return label in self.labels
 
     def value(self, label: str) -> Any:
         return self.values[self.labels.index(label)]

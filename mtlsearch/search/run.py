@@ -25,7 +25,7 @@ from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
-from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.study import CONFIRMATION, WINNER, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.winner import candidates
@@ -38,8 +38,6 @@ from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.record import BEST_RECORD, RECORD
 from mtlsearch.training.yaml_files import write_text
 
-WINNER = "winner.safetensors"
-CONFIRMATION = "confirmation.csv"
 #: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6
 
@@ -86,7 +84,10 @@ def run_search(
         with warnings.catch_warnings(), running_ray(resources, address):
             warnings.filterwarnings("ignore", module=r"ray\..*")
             problem = _prepare(plan, console)
-            study = Study.create(results, plan, name) if resume is None else Study.reopen(resume, plan)
+            if resume is None:
+                study = Study.create(results, plan, name, problem.describe_data())
+            else:
+                study = Study.reopen(resume, plan)
             console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
             console.print(
                 f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
@@ -123,19 +124,26 @@ class _Search:
         whole = self._sample()
         ranked = candidates(self.study.of_phase("search"), self.plan.settings.objectives)
         if not ranked:
+            if whole:
+                self._write_report(problem)
             self.tracked.finish(None, interrupted=not whole)
             return SearchOutcome(self.study, None, (), not whole)
         winner = ranked[0]
         self._keep(winner, ranked)
         confirmed: list[confirm.Confirmed] = []
         if whole and self.plan.settings.confirm.seeds:
-            chosen = confirm.choose(self.study, ranked)
-            whole = self._confirm(chosen)
-            confirmed, rule = confirm.ranking(confirm.collect(self.study, chosen), self.plan.settings.objectives)
+            settings = self.plan.settings
+            chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
+            seeds = confirm.fresh_seeds(settings.seed, settings.confirm.seeds)
+            whole = self._confirm(chosen, seeds)
+            runs = confirm.collect(self.study.trials.values(), chosen, seeds)
+            confirmed, rule = confirm.ranking(runs, settings.objectives)
         if whole and confirmed:
             winner = confirmed[0].trial
             self._keep(winner, ranked)
             self._report(confirmed, rule, problem)
+        if whole:
+            self._write_report(problem)
         self.tracked.finish(winner, interrupted=not whole)
         return SearchOutcome(self.study, winner, tuple(confirmed), not whole)
 
@@ -165,8 +173,7 @@ class _Search:
                 self.study.end_trial(number, "stopped", f"early stopping after epoch {len(trial.history)}")
                 write_record(self.study, trial)
 
-    def _confirm(self, chosen: Sequence[confirm.Candidate]) -> bool:
-        seeds = confirm.fresh_seeds(self.plan.settings.seed, self.plan.settings.confirm.seeds)
+    def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
 
         begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase("confirm")}
@@ -230,7 +237,21 @@ class _Search:
             if other.baseline:
                 for line in tables.difference_lines(self.plan, winner, other):
                     print_(f"  {line}", soft_wrap=True)
-        print_(f"  {tables.certainty(len(winner.runs))}", soft_wrap=True)
+        print_(f"  {confirm.certainty(len(winner.runs))}", soft_wrap=True)
+
+    def _write_report(self, problem: Problem) -> None:
+        """report.html and its figures, unless the settings leave them out. They never cost a study its results."""
+        if not self.plan.settings.report:
+            return
+        from mtlsearch.search.report import write_report  # slow to import, and needed once, at the end
+
+        try:
+            path = write_report(self.study.folder, problem)
+        except Exception as error:
+            again = f"python -m mtlsearch.report {self.study.folder}"
+            self.console.print(f"\nno report: {type(error).__name__}: {error}\nto try again: {again}", soft_wrap=True)
+        else:
+            self.console.print(f"\nreport: {path.absolute()}", soft_wrap=True)
 
 
 def _due(trial: TrialState | None) -> bool:

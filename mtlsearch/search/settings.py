@@ -105,6 +105,8 @@ class SearchSettings(Section):
     early_stopping: EarlyStoppingConfig = NoEarlyStopping()
     start_with: list[str] = []
     confirm: Confirm = Confirm()
+    report: bool = True
+    """write report.html and figures/ at the end"""
 
     @model_validator(mode="before")
     @classmethod

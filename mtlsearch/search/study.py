@@ -32,6 +32,8 @@ Phase = Literal["search", "confirm"]
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
 LEADERBOARD = "leaderboard.csv"
+CONFIRMATION = "confirmation.csv"
+WINNER = "winner.safetensors"
 
 
 @dataclass
@@ -84,8 +86,10 @@ class Study:
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
-    def create(cls, results: Path, plan: SearchPlan, name: str | None = None) -> Study:
+    def create(cls, results: Path, plan: SearchPlan, name: str | None = None, data: str = "") -> Study:
         """A new study in a folder of its own under `results`; two that start in one second get two folders.
+
+        data: what data its numbers come from, in words.
 
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
@@ -94,9 +98,8 @@ class Study:
         (folder / "trials").mkdir()
         study_files(folder, plan)
         study = cls(folder, plan, uuid.uuid4().hex)
-        study._journal.append(
-            {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "time": time.time()}
-        )
+        event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
+        study._journal.append({**event, "time": time.time()})
         return study
 
     @classmethod
@@ -116,6 +119,7 @@ class Study:
         _check_plan(plan, trials, folder)
         mend_journal(folder / JOURNAL)
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
+        study_files(folder, plan)
         study.past_epochs = _epochs(events)
         study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
         return study
@@ -135,7 +139,7 @@ class Study:
         return trial
 
     def add_epoch(self, number: int, row: Row) -> None:
-        self._apply({"event": "epoch", "number": number, "row": row})
+        self._apply({"event": "epoch", "number": number, "row": row, "time": time.time()})
 
     def end_trial(
         self,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from mtlsearch.search.confirm import ENOUGH_SEEDS, Confirmed, interval, paired_difference
+from mtlsearch.search.confirm import Confirmed, compare
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.study import TrialState
 
@@ -109,27 +109,14 @@ def confirmation_table(
 def difference_lines(plan: SearchPlan, winner: Confirmed, other: Confirmed) -> list[str]:
     """The winner against another, paired by seed, one line per objective and split."""
     lines = []
-    for name in plan.settings.objectives:
-        metric = name.removeprefix("val/")
-        for split in ("val", "test"):
-            difference = paired_difference(winner, other, metric, split)
-            bounds = interval(difference)
-            each = ", ".join(f"{value:+.3f}" for value in difference)
-            words = f"{split}/{metric}: {winner.name} − {other.name} = {difference.mean():+.3f} (by seed: {each})"
-            if bounds is not None:
-                tied = ", tied" if bounds[0] <= 0 <= bounds[1] else ""
-                words += f", 95 % interval over seeds [{bounds[0]:+.3f}, {bounds[1]:+.3f}]{tied}"
-            lines.append(words)
+    for one in compare(winner, other, plan.settings.objectives):
+        each = ", ".join(f"{value:+.3f}" for value in one.by_seed)
+        words = f"{one.split}/{one.metric}: {winner.name} − {other.name} = {one.mean:+.3f} (by seed: {each})"
+        if one.bounds is not None:
+            tied = ", tied" if one.tied else ""
+            words += f", 95 % interval over seeds [{one.bounds[0]:+.3f}, {one.bounds[1]:+.3f}]{tied}"
+        lines.append(words)
     return lines
-
-
-def certainty(seeds: int) -> str:
-    """How much so many seeds can say."""
-    if seeds < ENOUGH_SEEDS:
-        return (
-            f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
-        )
-    return f"intervals are over {seeds} training seeds; the images of the splits are the same for all"
 
 
 def _number(value: float) -> str:

@@ -80,6 +80,6 @@ class TrackedStudy:
             self.parent.log_parameters(winner.config)
             self.parent.set_tags({"winner": winner.number})
         for path in sorted(self._study.folder.iterdir()):
-            if path.suffix in (".yaml", ".csv", ".safetensors"):
+            if path.suffix in (".yaml", ".csv", ".safetensors", ".html"):
                 self.parent.log_file(path)
         self.parent.end("KILLED" if interrupted else "FINISHED")

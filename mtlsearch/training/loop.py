@@ -14,12 +14,13 @@ from mtlsearch.errors import InputError
 from mtlsearch.gradients import MultiTaskOptimizer, get_strategy
 from mtlsearch.training import checkpoint
 from mtlsearch.training.config import RunConfig
+from mtlsearch.training.conflicts import Conflicts
 from mtlsearch.training.problem import Problem, Progress
 from mtlsearch.training.schedules import total_steps
 from mtlsearch.training.seeding import generator, random_state, seeded, set_random_state
 
 Row = dict[str, float]
-"""the metrics of one epoch: epoch, train/…, val/…, best/val/…, time/…"""
+"""the metrics of one epoch: epoch, train/…, val/…, best/val/…, conflict/…, time/…"""
 Report = Callable[[Row], bool | None]
 """called after each epoch with its row; returning True stops the run there"""
 
@@ -176,6 +177,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
     draws = generator(config.seed, "augmentation", epoch)
     totals = dict.fromkeys(problem.tasks, torch.zeros((), device=device))
     norms: list[torch.Tensor] = []
+    conflicts = Conflicts()
     lr = state.optimizer.param_groups[0]["lr"]
     state.model.train()
     micro_batches = _batches(order, settings.batch_size)
@@ -193,6 +195,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
             _backward(state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch)
             done += 1
             on_step(done, settings.epochs * len(micro_batches))
+        conflicts.see(state.optimizer.diagnostics)
         norms.append(_clip(state.model, settings.clip_norm))
         state.optimizer.step()
         lr = state.optimizer.param_groups[0]["lr"]
@@ -202,6 +205,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
     row |= {f"train/{task}": total.item() for task, total in totals.items()}
     row["train/grad_norm"] = torch.stack(norms).mean().item()
     row["train/lr"] = float(lr)
+    row |= conflicts.row()
     row["time/train_s"] = seconds
     row["time/samples_per_s"] = len(order) / seconds
     return row

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -78,6 +79,15 @@ class Problem(Protocol):
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
         """The same metrics for one constant prediction, the training split's mean: what any learning must beat."""
+        ...
+
+
+@runtime_checkable
+class DrawsFigures(Protocol):
+    """What a problem may have beside the members above: pictures of what a model does, for the report of a study."""
+
+    def figures(self, model: torch.nn.Module, split: str, folder: Path) -> dict[str, Path]:
+        """Writes PNG files of a model in eval mode on a split into `folder`, which exists: title -> file, in order."""
         ...
 
 

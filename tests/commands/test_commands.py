@@ -83,6 +83,8 @@ def test_help_shows_examples(name: str, tmp_path: Path) -> None:
         (["reproduce", "none/best.yaml"], "no file none/best.yaml"),
         (["reproduce", "file"], "must hold a mapping"),
         (["reproduce", "0" * 32], "there is no MLflow store"),
+        (["report", "file"], "holds no readable study"),
+        (["report", "none", "--pictures"], "no winner.safetensors"),
         (["evaluate", "none.safetensors"], "no checkpoint none.safetensors"),
         (["evaluate", "file"], "not a readable safetensors file"),
         (["evaluate", "file", "--split", "tset"], "did you mean 'test'"),
@@ -227,7 +229,7 @@ def test_without_the_extra_a_command_names_the_pip_line(tmp_path: Path) -> None:
     blocker.write_text(
         "import sys, importlib.machinery as m\n"
         "hidden = {'typer', 'rich', 'pydantic', 'yaml', 'ray', 'optuna', 'mlflow', 'timm', 'cv2', 'numba',\n"
-        "          'safetensors', 'filelock', 'platformdirs', 'scipy'}\n"
+        "          'safetensors', 'filelock', 'platformdirs', 'scipy', 'matplotlib', 'jinja2', 'plotly'}\n"
         "find = m.PathFinder.find_spec\n"
         "def without(name, *a, **k):\n"
         "    return None if name.partition('.')[0] in hidden else find(name, *a, **k)\n"

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlsearch.search.early_stopping import Hyperband, MedianRule, SuccessiveHalving
+from mtlsearch.search.early_stopping import Hyperband, MedianRule, SuccessiveHalving, make_rule
+from mtlsearch.search.early_stopping.rule import Never
 from mtlsearch.search.pareto import best_first, fronts, spread_order
+from mtlsearch.search.settings import SearchSettings
 
 ONE = {"val/a": "min"}
 TWO = {"val/a": "min", "val/b": "max"}
@@ -124,3 +126,18 @@ def test_a_replayed_journal_brings_a_rule_back(make) -> None:  # type: ignore[no
         continued.stops(*event)
     assert first + [continued.stops(*event) for event in events[half:]] == expected
     assert any(expected) and not all(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("asha", SuccessiveHalving),
+        ("mo_asha", SuccessiveHalving),
+        ("hyperband", Hyperband),
+        ("median", MedianRule),
+        ("none", Never),
+    ],
+)
+def test_settings_name_their_rule(name: str, kind: type) -> None:
+    settings = SearchSettings.model_validate({"objectives": {"val/x": "min"}, "early_stopping": name})
+    assert type(make_rule(settings, epochs=27)) is kind

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from mtlsearch.search import SearchOutcome, load_plan, read_trials, run_search
+from mtlsearch.search.report.source import read_study
 from mtlsearch.training import load_record, reproduce
 from mtlsearch.training.checkpoint import load_weights
 from mtlsearch.training.record import compare_histories
@@ -92,6 +93,33 @@ def test_the_study_folder_holds_everything(finished: tuple[SearchOutcome, str, P
     assert len(confirmation) == 3 * len(outcome.confirmed) + 1
 
 
+def test_a_report_is_written_at_the_end(finished: tuple[SearchOutcome, str, Path]) -> None:
+    outcome, screen, _ = finished
+    folder = outcome.study.folder
+    assert f"report: {folder.absolute() / 'report.html'}" in screen
+    record = read_study(folder)
+    assert outcome.winner is not None
+    assert record.winner is not None and record.winner.number == outcome.winner.number
+    assert [one.name for one in record.ranking[0]] == [one.name for one in outcome.confirmed]
+    assert record.data, "the journal says what data the numbers come from"
+    assert record.wall_seconds > 0
+    assert "conflict/frequency/phase" in outcome.study.trials[0].history[0], "the baseline's strategy is pcgrad"
+    page = (folder / "report.html").read_text()
+    assert f"Winner: {outcome.confirmed[0].name}" in page
+    assert (folder / "figures" / "conflicts.png").exists()
+
+
+def test_a_report_that_cannot_be_written_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Path:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("mtlsearch.search.report.write_report", failing)
+    outcome, screen = search(tmp_path, "training.epochs=1", num_samples=1, confirm={"seeds": 0})
+    assert outcome.winner is not None and (outcome.study.folder / "best.yaml").exists()
+    assert "no report: RuntimeError: no ink" in screen
+    assert f"python -m mtlsearch.report {outcome.study.folder}" in screen
+
+
 def test_winner_and_stopped_trials_repeat_bit_for_bit(finished: tuple[SearchOutcome, str, Path]) -> None:
     outcome, _, _ = finished
     assert outcome.winner is not None
@@ -139,7 +167,7 @@ def test_mlflow_holds_the_study_as_parent_and_trials_as_children(
         assert run.data.metrics["best/val/frequency_error"] == trial.best["val/frequency_error"]
     assert "record.yaml" in [item.path for item in client.list_artifacts(children[0].info.run_id)]
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id)}
-    assert {"best.yaml", "leaderboard.csv", "winner.safetensors", "space.yaml"} <= artifacts
+    assert {"best.yaml", "leaderboard.csv", "winner.safetensors", "space.yaml", "report.html"} <= artifacts
     assert parent.info.status == "FINISHED"
 
 
@@ -185,6 +213,7 @@ def test_with_every_trial_failing_there_is_no_winner(tmp_path: Path) -> None:
     assert outcome.winner is None
     assert all(trial.status == "failed" for trial in outcome.study.trials.values())
     assert not math.isfinite(outcome.study.trials[0].best.get("val/frequency_error", math.nan))
+    assert "2 of 2 trials failed" in (outcome.study.folder / "report.html").read_text()
 
 
 def test_a_grid_visits_its_baseline_and_every_other_point_once(tmp_path: Path) -> None:

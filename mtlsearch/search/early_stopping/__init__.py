@@ -15,12 +15,12 @@ def make_rule(settings: SearchSettings, epochs: int) -> StoppingRule:
     chosen, (name, mode) = settings.early_stopping, settings.first_objective
     if isinstance(chosen, MultiObjectiveASHA):
         return SuccessiveHalving(settings.objectives, chosen.grace_epochs, chosen.reduction_factor, epochs)
-    if isinstance(chosen, ASHA):
-        return SuccessiveHalving({name: mode}, chosen.grace_epochs, chosen.reduction_factor, epochs)
     if isinstance(chosen, HyperbandSettings):
         return Hyperband(
             {name: mode}, chosen.grace_epochs, chosen.reduction_factor, epochs, chosen.brackets, settings.seed
         )
+    if isinstance(chosen, ASHA):  # last, since the others' settings are ASHA's too
+        return SuccessiveHalving({name: mode}, chosen.grace_epochs, chosen.reduction_factor, epochs)
     if isinstance(chosen, Median):
         return MedianRule(name, mode, chosen.grace_epochs, chosen.min_trials)
     return Never()

@@ -74,6 +74,11 @@ class Hyperband:
         self._until = np.cumsum(weights / weights.sum())
         self._seed = seed
 
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """Of all brackets."""
+        return tuple(sorted({epoch for bracket in self._brackets for epoch in bracket.milestones}))
+
     def bracket_of(self, trial: int) -> int:
         draw = np.random.default_rng(derive_seed(self._seed, "bracket", trial)).random()
         return min(int(np.searchsorted(self._until, draw)), len(self._brackets) - 1)

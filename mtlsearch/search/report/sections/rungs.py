@@ -1,0 +1,94 @@
+"""What an early epoch says about the last: the rank correlation that early stopping lives on, and what it saved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from mtlsearch.search.early_stopping import make_rule
+from mtlsearch.search.report.section import Section, Table, duration, number
+from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
+from mtlsearch.search.study import TrialState
+
+#: pairs below which a rank correlation is no figure at all
+_FEWEST = 4
+#: below this a rung sends the wrong trials on too often
+_WEAK = 0.6
+
+
+def section(study: StudyRecord) -> Section:
+    finished = [trial for trial in study.scored if trial.status == "finished"]
+    warnings, rows = [], []
+    for name in study.objectives:
+        for epoch in rungs(study):
+            pairs = [
+                (trial.history[epoch - 1].get(name, math.nan), figure(trial, name))
+                for trial in finished
+                if epoch < len(trial.history)
+            ]
+            own = np.array(pairs).reshape(-1, 2)
+            own = own[np.isfinite(own).all(axis=1)]
+            value, bounds = spearman(own[:, 0], own[:, 1])
+            cells = "–" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
+            rows.append((name, str(epoch), str(len(own)), number(value), cells))
+            if value < _WEAK and bounds is not None and name == study.settings.first_objective[0]:
+                warnings.append(
+                    f"{name} after epoch {epoch} ranks the trials by {number(value)} as their end does, below {_WEAK}: "
+                    "stopping there loses good ones; raise early_stopping.grace_epochs."
+                )
+    heading = ("figure", "epoch", "trials", "Spearman's ρ", "95 % interval")
+    return Section(
+        key="rungs",
+        title="Early stopping",
+        reading=(
+            "Spearman's rank correlation of the figure after a rung's epoch with the trial's best at its end: near 1, "
+            "stopping there loses nothing; it is of the trials that went on to their end, who are more alike than all."
+        ),
+        warnings=warnings,
+        notes=[_saved(study)],
+        tables=[Table(heading, rows, words=1)] if rows else [],
+    )
+
+
+def rungs(study: StudyRecord) -> list[int]:
+    """The epochs at which the study's rule stops, or 1, 2, 4, … where it has no rungs; all before the last."""
+    longest = max((epochs_of(trial) for trial in study.searched), default=1)
+    rule = make_rule(study.settings, longest)
+    milestones = getattr(rule, "milestones", ()) or [2**power for power in range(longest.bit_length())]
+    return [epoch for epoch in milestones if epoch < longest]
+
+
+def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> tuple[float, tuple[float, float] | None]:
+    """Rank correlation of two samples (n,) and its 95 % interval; NaN below 4 pairs, no interval for ±1.
+
+    Fisher's z with the variance of Bonett and Wright 2000, "Sample size requirements for estimating Pearson, Kendall
+    and Spearman correlations", Psychometrika 65: (1 + ρ²/2) / (n − 3).
+    """
+    if len(one) < _FEWEST or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan, None
+    value = float(stats.spearmanr(one, other).statistic)
+    if abs(value) > 1 - 1e-12:
+        return value, None
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
+    return value, (math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half))
+
+
+def _saved(study: StudyRecord) -> str:
+    stopped = [trial for trial in study.searched if trial.status == "stopped"]
+    if not stopped:
+        return "No trial was stopped early."
+    left = sum(epochs_of(trial) - len(trial.history) for trial in stopped)
+    whole = sum(map(epochs_of, study.searched))
+    seconds = sum(_seconds_left(trial) for trial in stopped)
+    return (
+        f"Stopping ended {len(stopped)} of {len(study.searched)} trials and saved {left} of {whole} epochs "
+        f"({left / whole:.0%}), about {duration(seconds)} at these trials' own speed."
+    )
+
+
+def _seconds_left(trial: TrialState) -> float:
+    done = len(trial.history)
+    return seconds_of(trial) / done * (epochs_of(trial) - done) if done else 0.0
