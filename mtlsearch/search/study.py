@@ -83,6 +83,8 @@ class Study:
         self.past_epochs: list[tuple[int, Row]] = []
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
         self._lock = _locked(folder)
+        if (folder / JOURNAL).exists():
+            mend_journal(folder / JOURNAL)  # under the lock: it is nobody's unfinished line but a dead process's
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
@@ -117,7 +119,6 @@ class Study:
             raise InputError(f"{folder / JOURNAL} does not begin as a study's journal does")
         trials = replay(events)
         _check_plan(plan, trials, folder)
-        mend_journal(folder / JOURNAL)
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
         study_files(folder, plan)
         study.past_epochs = _epochs(events)
