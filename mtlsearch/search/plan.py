@@ -44,6 +44,14 @@ class SearchPlan:
         """The run config of a tree that the space resolved to."""
         return parse_run_config(tree, self.name)
 
+    def point_of(self, config: Mapping[str, Any], source: str) -> Point:
+        """The point of the space that comes to a complete config; `source` names it in errors.
+
+        Raises:
+            InputError: naming the keys whose values lie outside the space.
+        """
+        return _point_of(self.space, config, source)
+
     def probe_trees(self) -> list[Tree]:
         """Complete configs that together hold every option of the space at least once."""
         return [self.config_of(tree).tree() for tree in self.space.probes()]
@@ -164,8 +172,11 @@ def _check_objectives(space: Space, settings: SearchSettings, source: str) -> No
 def _baseline(space: Space, name: str, space_path: Path, overrides: Iterable[str]) -> Baseline:
     tree = apply_overrides(recipe_tree(name, relative_to=space_path.parent), overrides)
     config = parse_run_config(tree, name)
+    try:
+        return Baseline(Path(name).stem, config, _point_of(space, config.tree(), name))
+    except InputError as error:
+        raise InputError(f"start_with: {error}") from None
 
-    def complete(drawn: Tree) -> Tree:
-        return parse_run_config(drawn, name).tree()
 
-    return Baseline(Path(name).stem, config, space.encode(config.tree(), complete, name))
+def _point_of(space: Space, config: Mapping[str, Any], source: str) -> Point:
+    return space.encode(config, lambda drawn: parse_run_config(drawn, source).tree(), source)

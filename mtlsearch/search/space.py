@@ -61,7 +61,7 @@ class Space:
         if not faults:
             faults = [f"{line} (recipe -> space)" for line in differences(tree, complete(self.at(point)))]
         if faults:
-            raise InputError(f"start_with: {source} is not a point of this space: {'; '.join(faults)}")
+            raise InputError(f"{source} is not a point of this space: {'; '.join(faults)}")
         return point
 
     def grid(self) -> Iterator[Point]:

@@ -225,18 +225,13 @@ def _locked(folder: Path) -> FileLock:
 
 def _check_plan(plan: SearchPlan, trials: Iterable[TrialState], folder: Path) -> None:
     """Raises InputError where a trial is no point of the plan's space: a space may grow between runs, not shrink."""
-
-    def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
-        return plan.config_of(tree).tree()
-
     for trial in trials:
         if trial.phase == "search":
             try:
-                plan.space.encode(trial.config, complete, f"trial {trial.number}")
+                plan.point_of(trial.config, f"trial {trial.number}")
             except InputError as error:
-                detail = str(error).removeprefix("start_with: ")
                 raise InputError(
-                    f"{folder}: the space has changed, and not only grown: {detail}. Put the space back, or start a "
+                    f"{folder}: the space has changed, and not only grown: {error}. Put the space back, or start a "
                     "study of its own"
                 ) from None
 

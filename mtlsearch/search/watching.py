@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -75,14 +74,10 @@ def add_trial(folder: Path, like: str, overrides: Iterable[str]) -> list[str]:
     study = watch(folder)
     base = trial_of(study, int(like)).config if like.isdigit() else recipe_tree(like)
     config = study.plan.config_of(apply_overrides(base, overrides)).tree()
-
-    def complete(tree: Mapping[str, Any]) -> dict[str, Any]:
-        return study.plan.config_of(tree).tree()
-
     try:
-        point = study.plan.space.encode(config, complete, "it")
+        point = study.plan.point_of(config, "it")
     except InputError as error:
-        raise InputError(f"this trial cannot be asked for: {str(error).removeprefix('start_with: ')}") from None
+        raise InputError(f"this trial cannot be asked for: {error}") from None
     Requests(folder).add_trial(point)
     begun = sum(trial.phase == "search" for trial in study.trials)
     lines = ["asked for: " + ", ".join(f"{key}={value}" for key, value in point.items())]

@@ -25,8 +25,7 @@ class TrackedRun:
 
     def log_row(self, row: Mapping[str, float], step: int) -> None:
         """The metrics of an epoch, with step = epoch."""
-        stamp = int(time.time() * 1000)
-        metrics = [Metric(key, float(value), stamp, step) for key, value in row.items() if key != "epoch"]
+        metrics = _metrics(row, step)
         for start in range(0, len(metrics), names.METRICS_PER_BATCH):
             self._batch(metrics=metrics[start : start + names.METRICS_PER_BATCH])
 
@@ -38,9 +37,7 @@ class TrackedRun:
             there = {metric.step for metric in client.get_metric_history(self.run_id, key)} if key else set()
             for row in rows:
                 if int(row["epoch"]) not in there:
-                    stamp = int(time.time() * 1000)
-                    metrics = [Metric(k, float(v), stamp, int(row["epoch"])) for k, v in row.items() if k != "epoch"]
-                    client.log_batch(self.run_id, metrics=metrics)
+                    client.log_batch(self.run_id, metrics=_metrics(row, int(row["epoch"])))
 
         self._tracker.write(write)
 
@@ -107,3 +104,8 @@ class Tracker:
     def close(self) -> int:
         """Waits for what is still to be written; returns how many writes were given up."""
         return self._writer.close()
+
+
+def _metrics(row: Mapping[str, float], step: int) -> list[Metric]:
+    stamp = int(time.time() * 1000)
+    return [Metric(key, float(value), stamp, step) for key, value in row.items() if key != "epoch"]
