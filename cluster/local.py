@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import threading
 from pathlib import Path
@@ -20,8 +19,7 @@ def main() -> None:
     parser.add_argument("--dashboard-port", type=int, required=True, help="of dashboard and job server")
     parser.add_argument("--cpus", type=int, required=True, help="of each node")
     parser.add_argument("--gpus", type=int, required=True, help="of the head; the worker has none")
-    parser.add_argument("--temp", required=True, help="Ray's folder for logs and sockets; a short path")
-    parser.add_argument("--ready", type=Path, required=True, help="file that is made when both nodes are up")
+    parser.add_argument("--temp", type=Path, required=True, help="RAY_TMPDIR, for sockets and logs")
     options = parser.parse_args()
 
     shared = {
@@ -38,14 +36,14 @@ def main() -> None:
         include_dashboard=True,
         dashboard_host="127.0.0.1",
         dashboard_port=options.dashboard_port,
-        temp_dir=options.temp,
     )
-    cluster.add_node(**shared, temp_dir=options.temp)
+    # a folder of its own: in a shared one this node unpacks a job's upload anew while the head already runs from it
+    cluster.add_node(**shared, temp_dir=str(options.temp / "worker"))
 
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: end.set())
-    options.ready.write_text(f"{os.getpid()}\n")
+    (options.temp / "ready").touch()
     end.wait()
     cluster.shutdown()
 

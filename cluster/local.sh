@@ -89,19 +89,21 @@ start() {
 
     mkdir -p "$folder"
     chmod 700 "$folder"
-    rm -f "$token" "$state" "$folder/ready"
+    rm -f "$token" "$state"
     (umask 077 && "$python" -c 'import secrets; print(secrets.token_hex(32), end="")' >"$token")
-    # not in the folder: a socket's path may have 107 characters, and Ray's names take 65 of them
+    # Not in the folder: a socket's path may have 107 characters, and Ray's names take 70 of them. Not Ray's default
+    # either, where a job finds the address of whichever Ray was started last.
     local temp
     temp=$(mktemp -d /tmp/ray-XXXXXX)
+    export RAY_TMPDIR=$temp
     # a session of its own, so that Ctrl-C in this terminal does not reach it
     "$python" -c 'import os, sys; os.setsid(); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])' \
         "$root/cluster/local.py" --port "$port" --dashboard-port "$dashboard_port" --cpus "$cpus" --gpus "$gpus" \
-        --temp "$temp" --ready "$folder/ready" >"$log" 2>&1 </dev/null &
+        --temp "$temp" >"$log" 2>&1 </dev/null &
     local pid=$!
     printf '%s=%q\n' pid "$pid" temp "$temp" port "$port" dashboard_port "$dashboard_port" cpus "$cpus" >"$state"
     for ((waited = 0; waited < 5 * seconds_to_start; waited++)); do
-        if [[ -f $folder/ready ]]; then
+        if [[ -f $temp/ready ]]; then
             show
             return
         fi
@@ -125,7 +127,7 @@ stop() {
     done
     pkill -KILL -f -- "$temp" || true
     pkill -KILL --session "$pid" || true
-    rm -rf "$temp" "$state" "$token" "$folder/ready"
+    rm -rf "$temp" "$state" "$token"
     echo "stopped"
 }
 

@@ -93,11 +93,11 @@ def test_a_launched_cluster_is_closed(provider: str) -> None:
     assert "security_group" not in config["provider"]
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
-    starts = [
-        next(line for line in config[f"{role}_start_ray_commands"] if "ray start" in line) for role in ("head", "worker")
-    ]
-    assert all("RAY_AUTH_MODE=token" in line for line in starts)
-    assert "--dashboard-host=127.0.0.1" in starts[0]
+    (head,) = [line for line in config["head_start_ray_commands"] if "ray start" in line]
+    (worker,) = [line for line in config["worker_start_ray_commands"] if "ray start" in line]
+    assert "RAY_AUTH_MODE=token" in head
+    assert "RAY_AUTH_MODE=token" in worker
+    assert "--dashboard-host=127.0.0.1" in head
 
 
 @pytest.mark.parametrize("provider", LAUNCHED)
@@ -289,7 +289,7 @@ def test_nothing_listens_beyond_loopback_or_its_own_network() -> None:
 def test_the_guide_names_every_file() -> None:
     guide = (CLUSTER / "README.md").read_text()
     for path in files():
-        assert str(path.relative_to(CLUSTER)) in guide, path
+        assert f"`{path.relative_to(CLUSTER)}`" in guide or path.name == "README.md", path
     for link in re.findall(r"\]\(([^)#:]+)\)", guide):
         assert (CLUSTER / link).exists(), link
 

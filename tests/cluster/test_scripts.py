@@ -1,4 +1,4 @@
-"""cluster/study.sh and cluster/slurm.sh with Slurm, Ray and Python replaced by stand-ins that write down their calls."""
+"""cluster/study.sh and cluster/slurm.sh, with stand-ins for Slurm, Ray and Python that write down their calls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def environment(tmp_path: Path, calls: Path) -> dict[str, str]:
     tools = tmp_path / "tools"
     stand_in(tools, "scontrol", "")
     stand_in(tools, "hostname", 'echo "10.1.2.3 10.9.9.9 "')
-    stand_in(tools, "srun", 'stat -c %a "$RAY_AUTH_TOKEN_PATH" >>"$CALLS"\nwhile [[ $1 != -- ]]; do shift; done\nshift\n"$@"')
+    stand_in(
+        tools, "srun", 'ls -l "$RAY_AUTH_TOKEN_PATH" >>"$CALLS"\nwhile [[ $1 != -- ]]; do shift; done\nshift\n"$@"'
+    )
     (venv.parents[1] / "cluster").symlink_to(ROOT / "cluster")
     return {
         "PATH": f"{tools}:{os.environ['PATH']}",
@@ -65,15 +67,15 @@ def test_a_study_begins_and_then_goes_on(tmp_path: Path, environment: dict[str, 
     (folder / "space.yaml").touch()
     assert run(STUDY, environment, *arguments).returncode == 0
     begun, continued = calls.read_text().splitlines()
-    where = f"--results {folder.parent} --name one"
-    assert begun == f"python -m mtlsearch.tune {where} --executor ray_train --space full --set strategy={{name: pcgrad}}"
+    where = f"--results {folder.parent} --name one --executor ray_train"
+    assert begun == f"python -m mtlsearch.tune {where} --space full --set strategy={{name: pcgrad}}"
     assert continued == f"python -m mtlsearch.tune --resume {folder} --executor ray_train"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("studies/one", "--", "--space", "full"), "an absolute path on storage that every node sees, not 'studies/one'"),
+        (("studies/one", "--", "--space", "full"), "storage that every node sees, not 'studies/one'"),
         (("/studies/one", "--space", "full"), "A -- is needed"),
         ((), "an absolute path"),
     ],
@@ -91,11 +93,11 @@ def test_slurm_starts_ray_on_every_node(environment: dict[str, str], calls: Path
     assert result.returncode == 0, result.stderr
     storage = environment["MTLSEARCH_STORAGE"]
     called = calls.read_text()
-    assert "srun --nodes=2 --ntasks=2 --kill-on-bad-exit=1 ray symmetric-run --address 10.1.2.3:23456 --min-nodes 2" in called
-    assert "--num-cpus=16 --num-gpus=4 --" in called
+    assert "srun --nodes=2 --ntasks=2 --kill-on-bad-exit=1 ray symmetric-run --address 10.1.2.3:23456" in called
+    assert "--min-nodes 2 --num-cpus=16 --num-gpus=4 -- " in called
     assert f"python -m mtlsearch.tune --results {storage} --name mtlsearch-123456 --executor ray_train" in called
     assert called.rstrip().endswith(f"--storage-path {storage} --space full")
-    assert "\n600\n" in called, "the token is the user's alone"
+    assert "\n-rw------- " in called, "the token is the user's alone"
     assert not list(Path(storage).glob(".ray-token*")), "and goes with the job"
 
 
