@@ -16,6 +16,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from mtlsearch.search.asking import Asker
+from mtlsearch.search.budget import Budget
 from mtlsearch.search.constraints import DRAWS, Checker
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.settings import GridSampler
@@ -49,17 +50,18 @@ class StudySearcher(_StatelessSearcher):
     seed than at first, so that it does not draw the same points again.
     """
 
-    def __init__(self, study: Study, launch: Launch) -> None:
+    def __init__(self, study: Study, launch: Launch, budget: Budget) -> None:
         plan, settings = study.plan, study.plan.settings
         name, mode = settings.first_objective
         super().__init__(metric=name, mode=mode)
-        self._study, self._launch = study, launch
+        self._study, self._launch, self._budget = study, launch, budget
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
         self._checker = Checker(settings.constraints)
         self._asker = Asker(plan.space, settings, drawn=len(trials))
         self._tell_ended(trials)
-        self._unfinished = deque(trial for trial in trials if trial.status == "running")
+        self.unfinished = deque(trial for trial in trials if trial.status == "running")
+        """trials that were under way when the study was killed and have not gone on yet"""
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
         known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
@@ -70,8 +72,11 @@ class StudySearcher(_StatelessSearcher):
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
     def suggest(self, trial_id: str) -> Any:
-        if self._unfinished:
-            trial = self._unfinished.popleft()
+        if used_up := self._budget.used_up:
+            self.ended_by = used_up
+            return Searcher.FINISHED
+        if self.unfinished:
+            trial = self.unfinished.popleft()
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study
