@@ -88,8 +88,8 @@ def _configurations(dry: DryRun) -> Table:
 def _costs(shown: Sequence[Timed]) -> Iterator[tuple[str, list[str]]]:
     costs = [one.cost for one in shown]
     for heading, cell in (
-        ("a step", lambda cost: _seconds(cost.step_s)),
-        ("an epoch", lambda cost: _seconds(cost.epoch_s)),
+        ("a step", lambda cost: _seconds(cost.whole.step_s)),
+        ("an epoch", lambda cost: _seconds(cost.whole.seconds)),
         ("whole training", lambda cost: _seconds(cost.training_s())),
         ("memory", lambda cost: _bytes(cost.memory)),
     ):

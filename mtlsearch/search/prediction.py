@@ -63,8 +63,8 @@ def predict(
     """
     count = settings.num_samples - len(baselines)
     sampled = sampled or baselines
-    share = expected_share(settings, [one.epochs for one in sampled], [one.epochs for one in baselines], count)
-    stopped = [one.training_s(share * one.epochs) for one in sampled]
+    survival = expected_survival(settings, [one.epochs for one in sampled], [one.epochs for one in baselines], count)
+    stopped = [one.training_s(survival[: one.epochs]) for one in sampled]
     whole = [one.training_s() for one in sampled]
     first = [one.training_s() for one in baselines]
     again = [fmean(map(_scored_s, sampled))] * settings.confirm.top + [_scored_s(one) for one in baselines]
@@ -72,7 +72,7 @@ def predict(
     return Prediction(
         trial_s=fmean(stopped),
         whole_trial_s=fmean(whole),
-        share=share,
+        share=sum(map(sum, (survival[: one.epochs] for one in sampled))) / sum(one.epochs for one in sampled),
         search_s=makespan([*first, *islice(cycle(stopped), count)], lanes),
         whole_search_s=makespan([*first, *islice(cycle(whole), count)], lanes),
         confirm_s=makespan(again * settings.confirm.seeds, lanes),
@@ -84,7 +84,7 @@ def predict(
 
 def _scored_s(one: Rehearsal) -> float:
     """A run of the confirmation: its weights are scored on both splits, as a whole on test and sample by sample."""
-    return one.training_s() + one.val_s + 2 * one.test_s
+    return one.training_s() + one.whole.val_s + 2 * one.test_s
 
 
 def _full_size(settings: SearchSettings, baselines: Sequence[Rehearsal], others: Sequence[Rehearsal]) -> list[float]:
@@ -120,16 +120,18 @@ def affordable_trials(baselines: Iterable[float], sampled: Sequence[float], budg
     return begun + sum(math.ceil((budget - until) / fmean(sampled)) for until in free if until < budget)
 
 
-def expected_share(settings: SearchSettings, sampled: Sequence[int], baselines: Sequence[int], count: int) -> float:
-    """Of the epochs of sampled trials, which run so many each, those that early stopping leaves where every trial is as
-    likely as another to be among the best.
+def expected_survival(
+    settings: SearchSettings, sampled: Sequence[int], baselines: Sequence[int], count: int
+) -> list[float]:
+    """For each epoch, in what share of the sampled trials that are as long early stopping lets it happen, where every
+    trial is as likely as another to be among the best. sampled, baselines: their epochs.
 
     The search's own rule judges `count` sampled trials one after the other, after the baselines, which it never stops.
     Ranks are drawn evenly, and a trial keeps its own from the first epoch to the last.
     """
     rng = np.random.default_rng(0)
     count = max(1, min(count, _SIMULATED))
-    ran, whole = 0, 0
+    ran, due = np.zeros(max(sampled)), np.zeros(max(sampled))
     for _ in range(_SIMULATED // count):
         rule = make_rule(settings, max(*sampled, *baselines, 1))
         for number, epochs in enumerate([*baselines, *islice(cycle(sampled), count)]):
@@ -139,5 +141,7 @@ def expected_share(settings: SearchSettings, sampled: Sequence[int], baselines: 
             while epoch < epochs and (not rule.stops(number, epoch, figures) or exempt):
                 epoch += 1
             if not exempt:
-                ran, whole = ran + epoch, whole + epochs
-    return ran / whole
+                ran[:epoch] += 1
+                due[:epochs] += 1
+    shares: list[float] = (ran / due).tolist()
+    return shares

@@ -23,6 +23,7 @@ from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import Resources, plan_resources
+from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
 from mtlsearch.search.requests import Requests
@@ -30,6 +31,7 @@ from mtlsearch.search.searcher import QueueSearcher, StudySearcher
 from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
+from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
 from mtlsearch.tracking import Tracker
@@ -66,17 +68,20 @@ def run_search(
     concurrent: int | None = None,
     console: Console | None = None,
     resume: Path | None = None,
+    from_study: Path | None = None,
 ) -> SearchOutcome:
     """Searches, confirms, and leaves everything in a folder of its own under `results`.
 
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
     again, and one that was under way continues from its last epoch.
+    from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
     resources = check_search(plan, results, name, cpus_per_trial, concurrent)
+    lessons = learn_from(from_study, plan) if from_study is not None else None
     tracker = Tracker(tracking_uri, lambda text: console.print(text))
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     # Ray's own state is of no use after the study: the journal is the record
@@ -87,13 +92,17 @@ def run_search(
             # the data of all options; of a range over data, what lies between its ends is left to the trials
             problem = _prepare(plan.probe_trees(), plan.name, console)
             if resume is None:
-                study = Study.create(results, plan, name, problem.describe_data())
+                study = Study.create(
+                    results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
+                )
             else:
                 study = Study.reopen(resume, plan)
             console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
             console.print(
                 f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
             )
+            if lessons is not None:
+                console.print("\n".join(lessons.lines()), soft_wrap=True)
             if resume is not None:
                 ended = study.ended("search") + study.ended("confirm")
                 console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
@@ -148,7 +157,7 @@ class _Search:
             self.tracked.finish(None, interrupted=not whole)
             return SearchOutcome(self.study, None, (), not whole)
         winner = ranked[0]
-        self._keep(winner, ranked)
+        self._keep(winner)
         confirmed: list[confirm.Confirmed] = []
         if whole and settings.confirm.seeds:
             chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
@@ -158,7 +167,7 @@ class _Search:
             confirmed, rule = confirm.ranking(runs, settings)
         if whole and confirmed:
             winner = confirmed[0].trial
-            self._keep(winner, ranked)
+            self._keep(winner)
             self._report(confirmed, rule, problem)
         whole = whole and self._at_full_size(ranked)
         if whole:
@@ -185,7 +194,7 @@ class _Search:
             searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
             scheduler = RuleScheduler(rule, why_stop)
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, table], scheduler.reasons)
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], scheduler.reasons)
                 self.executor.run("search", searcher, scheduler, recorder, missing)
             if budget.out_of:
                 for trial in searcher.unfinished:
@@ -249,7 +258,7 @@ class _Search:
         due = [run for run in runs if _due(begun.get((run[0], run[1]["seed"])))]
         if due:
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
                 queue = [lambda run=run: start(*run) for run in due]
                 self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
         trials = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
@@ -272,17 +281,13 @@ class _Search:
     def _table(self) -> tables.TrialTable:
         return tables.TrialTable(self.console, self.plan, self.study.trials)
 
-    def _keep(self, winner: TrialState, ranked: Sequence[TrialState]) -> None:
-        """The winner's record and weights beside the leaderboard; weights that nobody needs any more go."""
+    def _keep(self, winner: TrialState) -> None:
+        """The winner's record and weights beside the leaderboard."""
         folder = self.study.trial_folder(winner.number)
         for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
             temporary = self.study.folder / f".{kept}"
             shutil.copyfile(folder / name, temporary)
             os.replace(temporary, self.study.folder / kept)
-        needed = {trial.number for trial in ranked[: max(3, self.plan.settings.confirm.top)]} | {winner.number}
-        for trial in self.study.trials.values():
-            if trial.number not in needed and not (trial.phase == "search" and trial.label):
-                (self.study.trial_folder(trial.number) / BEST).unlink(missing_ok=True)
 
     def _report(self, confirmed: Sequence[confirm.Confirmed], rule: str, problem: Problem) -> None:
         trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}

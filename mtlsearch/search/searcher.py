@@ -7,7 +7,6 @@ told the figures of its best epoch, and a starting point is the point exactly.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -46,24 +45,28 @@ class _StatelessSearcher(Searcher):
 class StudySearcher(_StatelessSearcher):
     """Suggests what a kill left unfinished, then the baselines, then what users ask for, then what the sampler draws.
 
-    Of a study that is continued, Optuna is told every trial that has ended; the sampler's generator starts from another
-    seed than at first, so that it does not draw the same points again.
+    Optuna is told what the study learned from another one, and of a study that is continued every trial that has ended;
+    the sampler's generator then starts from another seed than at first, so that it does not draw the same points again.
     """
 
-    def __init__(self, study: Study, launch: Launch, budget: Budget) -> None:
+    def __init__(self, study: Study, launch: Launch, budget: Budget | None = None) -> None:
         plan, settings = study.plan, study.plan.settings
         name, mode = settings.first_objective
         super().__init__(metric=name, mode=mode)
-        self._study, self._launch, self._budget = study, launch, budget
+        self._study, self._launch = study, launch
+        self._budget = budget or Budget(settings, study.usage)
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
         self._checker = Checker(settings.constraints)
         self._asker = Asker(plan.space, settings, drawn=len(trials))
+        for point, figures in study.learned:
+            self._asker.tell(self._asker.ask(point)[0], figures)
         self._tell_ended(trials)
         self.unfinished = deque(trial for trial in trials if trial.status == "running")
         """trials that were under way when the study was killed and have not gone on yet"""
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
         known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        known += [point for point, _ in study.learned]
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
         self._grid = (point for point in points if point not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
@@ -98,11 +101,9 @@ class StudySearcher(_StatelessSearcher):
         return self._launch(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        names = self._study.plan.settings.objectives
-        figures = {name: (result or {}).get(f"best/{name}", math.nan) for name in names}
-        failed = error or not all(math.isfinite(value) for value in figures.values())
-        self._ended, self._failed = self._ended + 1, self._failed + failed
-        self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        figures = {key.removeprefix("best/"): value for key, value in (result or {}).items() if key.startswith("best/")}
+        useful = self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        self._ended, self._failed = self._ended + 1, self._failed + (not useful)
 
     def _draw(self) -> tuple[optuna.Trial, RunConfig] | None:
         """What the sampler draws, the first that satisfies the constraints; None where none of many does."""

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from mtlsearch.errors import InputError
 from mtlsearch.search.budget import Usage
 from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
-from mtlsearch.search.pareto import cost
+from mtlsearch.search.pareto import Figures, cost
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
 from mtlsearch.training.folders import new_folder
@@ -27,6 +27,8 @@ from mtlsearch.training.loop import Row
 from mtlsearch.training.merge import flatten
 from mtlsearch.training.yaml_files import dump_yaml, write_text
 
+Learned = tuple[Point, Figures]
+"""a trial of another study: its point in this one's space, and the figures of its best epoch"""
 Status = Literal["running", "finished", "stopped", "failed"]
 Phase = Literal["search", "confirm", "full"]
 #: what the phases of a study are called
@@ -84,6 +86,8 @@ class Study:
         self.identity = identity
         """a name that no other study has, for those who keep records of it elsewhere"""
         self.trials: dict[int, TrialState] = {trial.number: trial for trial in trials}
+        self.learned: list[Learned] = []
+        """what the sampler is told before the first trial"""
         self.past_epochs: list[tuple[int, Row]] = []
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
         self.usage = Usage()
@@ -94,10 +98,17 @@ class Study:
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
-    def create(cls, results: Path, plan: SearchPlan, name: str | None = None, data: str = "") -> Study:
+    def create(
+        cls,
+        results: Path,
+        plan: SearchPlan,
+        name: str | None = None,
+        data: str = "",
+        learned: Iterable[Learned] = (),
+    ) -> Study:
         """A new study in a folder of its own under `results`; two that start in one second get two folders.
 
-        data: what data its numbers come from, in words.
+        data: what data its numbers come from, in words; learned: trials of another study.
 
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
@@ -108,6 +119,9 @@ class Study:
         study = cls(folder, plan, uuid.uuid4().hex)
         event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
         study._append(event)
+        study.learned = list(learned)
+        if study.learned:
+            study._append({"event": "learned", "trials": study.learned})
         return study
 
     @classmethod
@@ -128,6 +142,9 @@ class Study:
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
         study_files(folder, plan)
         study.past_epochs = _epochs(events)
+        study.learned = [
+            (point, figures) for one in events if one["event"] == "learned" for point, figures in one["trials"]
+        ]
         for event in events:
             study.usage.see(event)
         study._append({"event": "resumed", "space": plan.digest})

@@ -9,7 +9,6 @@ from ray.tune.search import Searcher
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.budget import Budget
 from mtlsearch.search.constraints import DRAWS, Checker, check_baselines
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.searcher import StudySearcher
@@ -42,7 +41,7 @@ def studies(tmp_path: Path) -> Iterator[Any]:
     def make(plan: SearchPlan) -> StudySearcher:
         study = Study.create(tmp_path, plan, f"study{len(opened)}")
         opened.append(study)
-        return StudySearcher(study, lambda trial: {"trial": trial}, Budget(plan.settings, study.usage))
+        return StudySearcher(study, lambda trial: {"trial": trial})
 
     yield make
     for study in opened:

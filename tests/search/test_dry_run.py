@@ -18,11 +18,11 @@ from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
 from mtlsearch.search.dry_run import dry_run
 from mtlsearch.search.dry_run_page import space_lines
-from mtlsearch.search.prediction import affordable_trials, expected_share, makespan, predict
+from mtlsearch.search.prediction import affordable_trials, expected_survival, makespan, predict
 from mtlsearch.search.sampling import sample_configs
 from mtlsearch.search.settings import SearchSettings
-from mtlsearch.training import run_training
-from mtlsearch.training.rehearsal import Rehearsal
+from mtlsearch.training import load_run_config, run_training
+from mtlsearch.training.rehearsal import EpochCost, Rehearsal, rehearse
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -43,9 +43,9 @@ class Broken(Waves):
         return model
 
 
-def cost(step_s: float = 1.0, steps: float = 10, epochs: int = 9, **others: Any) -> Rehearsal:
-    rest = {"setup_s": 0.0, "val_s": 0.0, "test_s": 0.0, "save_s": 0.0, "memory": 0, "gpu_memory": 0, **others}
-    return Rehearsal(step_s=step_s, steps=steps, epochs=epochs, **rest)
+def cost(step_s: float = 1.0, val_s: float = 0.0, test_s: float = 0.0) -> Rehearsal:
+    """Nine epochs of ten steps."""
+    return Rehearsal(0.0, (EpochCost(9, step_s, 10, val_s, 0.0),), test_s, memory=0, gpu_memory=0)
 
 
 def settings(**search: Any) -> SearchSettings:
@@ -92,6 +92,16 @@ def test_faces_are_priced_and_nothing_is_written(tmp_path: Path) -> None:
         assert words in result.stdout
 
 
+def test_stages_are_timed_each_at_its_own_size(tmp_path: Path) -> None:
+    data = "data={train: 640, val: 64, test: 64, image_size: 64, margin: 1.25}"
+    stages = "training.stages=[{until: 1, image_size: 32, data: 0.5}, {until: 2, data: 0.5}]"
+    costs = rehearse(load_run_config("quick", [data, stages, "model.backbone=test_resnet"]), tmp_path).stages
+    assert [one.until for one in costs] == [1, 2, 6]
+    assert costs[0].steps == costs[1].steps == costs[2].steps / 2
+    assert costs[0].step_s < costs[1].step_s == costs[2].step_s
+    assert costs[1].seconds < costs[2].seconds
+
+
 def test_what_cannot_be_trained_is_shown_with_its_reason(tmp_path: Path) -> None:
     overrides = [
         "problem=tests.search.test_dry_run:Broken", "model={width: {grid: [10, 40]}}", "strategy={name: pcgrad}",
@@ -128,11 +138,18 @@ def test_a_space_is_shown_with_what_hangs_on_what() -> None:
 
 
 def test_early_stopping_leaves_what_its_rungs_let_through() -> None:
-    assert expected_share(settings(), [9], [], 50) == 1
+    assert expected_survival(settings(), [9], [], 50) == [1.0] * 9
     asha = settings(early_stopping={"name": "asha", "grace_epochs": 1, "reduction_factor": 3})
     # all run 1 epoch, a third 3, a ninth 9
-    assert expected_share(asha, [9], [9], 200) == pytest.approx((1 + 2 / 3 + 6 / 9) / 9, rel=0.2)
-    assert expected_share(asha, [9], [], 2) > 0.5, "the first at a rung goes on"
+    assert expected_survival(asha, [9], [9], 200) == pytest.approx([1] + [1 / 3] * 2 + [1 / 9] * 6, rel=0.3)
+    assert expected_survival(asha, [9], [], 2)[-1] >= 0.5, "the first at a rung goes on"
+
+
+def test_cheap_epochs_cost_what_they_do() -> None:
+    stages = EpochCost(2, 1.0, 5, 0.5, 0.5), EpochCost(4, 2.0, 10, 2.0, 1.0)
+    found = Rehearsal(3.0, stages, 0.0, memory=0, gpu_memory=0)
+    assert found.training_s() == 3 + 2 * 6 + 2 * 23
+    assert found.training_s([1, 1, 0.5, 0.25]) == 3 + 2 * 6 + 0.75 * 23
 
 
 def test_lanes_and_budgets_by_hand() -> None:
