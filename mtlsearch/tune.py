@@ -85,7 +85,7 @@ def main(
         from mtlsearch.search.dry_run_page import show
 
         dry = time_configurations(
-            load_plan(space or "quick", set_, search),
+            load_plan(space or (str(from_study / "space.yaml") if from_study else "quick"), set_, search),
             results=results,
             name=name,
             cpus_per_trial=cpus_per_trial,

@@ -20,8 +20,8 @@ from mtlsearch.training.problem import HasStandIn, Problem, Progress, Resizes, W
 _TIMED = 3
 #: and at most, where steps are quick
 _MOST = 200
-#: what takes less is done once more, set-up included, and counts the second time, over as many steps as fit in a tenth of
-#: this: a search reuses its processes, so that most of its trials begin in a warm one
+#: what takes less is done once more, set-up included, and counts the second time, over as many steps as fit in a tenth
+#: of this: a search reuses its processes, so that most of its trials begin in a warm one
 _QUICK_S = 5.0
 
 
@@ -110,9 +110,8 @@ def _rehearse(config: RunConfig, folder: Path, timed: int) -> Rehearsal:
     prepared_s = time.perf_counter() - began
     training = config.training
     stages = [*training.stages, training.stage_of(training.epochs)]
-    measured = {
-        size: _measure(problem, config, size, data, folder, timed) for size in {one.image_size for one in stages}
-    }
+    sizes = dict.fromkeys(stage.image_size for stage in stages)
+    measured = {size: _measure(problem, config, size, data, folder, timed) for size in sizes}
     batch = min(training.batch_size, data.sizes["train"]) * training.accumulate
     costs = tuple(
         EpochCost(
