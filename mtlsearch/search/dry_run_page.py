@@ -69,13 +69,12 @@ def space_lines(space: Space) -> Iterator[str]:
 def _configurations(dry: DryRun) -> Table:
     """A column for each configuration: the keys in which they differ, then what it costs."""
     table = Table(header_style="bold", box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     shown = dry.timed + dry.full
     for one in shown:
         table.add_column(one.name, overflow="fold")
     flat = [flatten(one.config.tree()) for one in shown]
-    keys = list(dict.fromkeys(key for tree in flat for key in tree))
-    for key in keys:
+    for key in sorted({key for tree in flat for key in tree}):
         values = [tree.get(key, "") for tree in flat]
         if any(value != values[0] for value in values):
             table.add_row(key, *map(_word, values))
