@@ -123,7 +123,8 @@ def main(
         console.print(f"  {_command.command('tune', '--resume', folder)}", soft_wrap=True)
         raise Exit(130)
     if outcome.winner is None:
-        failures = [trial.reason for trial in outcome.study.trials.values() if trial.status == "failed"]
+        trials = sorted(outcome.study.trials.values(), key=lambda trial: trial.status != "failed")
+        failures = [trial.reason for trial in trials if trial.reason]
         console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
         raise Exit(1)
     console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True)

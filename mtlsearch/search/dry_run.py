@@ -34,6 +34,7 @@ from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.rehearsal import Rehearsal, prepare_stand_in, rehearse
 
+#: configurations of the sampler that are timed
 SAMPLES = 5
 #: memory that is planned for a trial, over what was measured: an allocator's waste, a CUDA context, a longer batch
 HEADROOM = 1.25
@@ -56,6 +57,8 @@ class DryRun:
     plan: SearchPlan
     baselines: tuple[Timed, ...]
     sampled: tuple[Timed, ...]
+    wanted: int
+    """configurations that were to be sampled; there are fewer where the constraints admit fewer"""
     full: tuple[Timed, ...]
     """at the proxy's full size: the baselines, then the sampled one of middle time"""
     data_s: float
@@ -129,7 +132,17 @@ def dry_run(
         whole = _costs(full[: len(baselines)]), _costs(full[len(baselines) :])
         prediction = predict(plan.settings, _costs(baselines), _costs(sampled), whole, lanes, gpus)
     return DryRun(
-        plan, tuple(baselines), tuple(sampled), tuple(full), data_s, at_once, resources, gpus, suggested, prediction
+        plan=plan,
+        baselines=tuple(baselines),
+        sampled=tuple(sampled),
+        wanted=count,
+        full=tuple(full),
+        data_s=data_s,
+        at_once=at_once,
+        resources=resources,
+        gpus=gpus,
+        suggested=suggested,
+        prediction=prediction,
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mtlsearch.search.distributions import Options
 from mtlsearch.search.dry_run import HEADROOM, DryRun, Timed
+from mtlsearch.search.sampling import DRAWN
 from mtlsearch.search.settings import NoEarlyStopping
 from mtlsearch.search.space import Space
 from mtlsearch.search.words import duration
@@ -31,6 +32,8 @@ def show(dry: DryRun, console: Console, price_per_gpu_hour: float | None = None)
     for one in dry.timed + dry.full:
         if one.fault:
             say(f"{one.name} cannot be trained: {one.fault}")
+    if len(dry.sampled) < dry.wanted:
+        say(f"of {DRAWN} draws the constraints admit {len(dry.sampled)}")
     say()
     if dry.prediction is None:
         say("No configuration could be trained, so nothing can be predicted.")
@@ -160,6 +163,8 @@ def _assumed(dry: DryRun) -> Iterator[str]:
         f"Each configuration was timed for three steps after one, {dry.at_once} at a time, and validation in "
         "proportion to the split's size; sampled trials are like those timed, in equal shares."
     )
+    if any(one.fault for one in dry.timed + dry.full):
+        yield "Those that cannot be trained are as if they were not there."
     if not isinstance(dry.plan.settings.early_stopping, NoEarlyStopping):
         yield (
             f"Early stopping leaves {prediction.share:.0%} of their epochs, as it does where every trial is as likely "

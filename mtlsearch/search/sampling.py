@@ -15,7 +15,7 @@ from mtlsearch.search.space import Point
 from mtlsearch.training.config import RunConfig
 
 #: points that are drawn, of which the few are chosen
-_DRAWN = 50
+DRAWN = 50
 
 
 def sample_configs(plan: SearchPlan, count: int) -> list[RunConfig]:
@@ -38,7 +38,7 @@ def _candidates(plan: SearchPlan) -> list[Point]:
         return [point for point in islice(plan.space.grid(), plan.settings.num_samples) if point not in known]
     asker = Asker(plan.space, plan.settings)
     drawn = []
-    for _ in range(_DRAWN):
+    for _ in range(DRAWN):
         asked, _ = asker.ask()
         drawn.append(dict(asked.params))
         asker.tell(asked, None)  # nothing is known of it, so that the next one is drawn as the first was
