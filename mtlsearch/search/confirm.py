@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
 
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import rank
@@ -147,6 +146,8 @@ def interval(differences: np.ndarray) -> tuple[float, float] | None:
         return None
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
+    from scipy import stats  # half a second to import, and needed once, at the end
+
     bounds = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     return float(bounds.low), float(bounds.high)
 

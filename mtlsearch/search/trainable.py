@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray import tune
+
 from mtlsearch.errors import InputError
 from mtlsearch.training import environment
 from mtlsearch.training.checkpoint import BEST, load_weights
@@ -35,6 +37,11 @@ class TrialJob:
     """never stopped early: a baseline, against which the rest is measured"""
     reported: int = 0
     """epochs that the study knows of already, of a trial that is continued"""
+
+
+def tune_trainable(config: dict[str, Any]) -> None:
+    """A Tune function trainable. It stands here, so that a worker imports what training takes and no search."""
+    run_trial(config["job"], tune.report)
 
 
 def run_trial(job: TrialJob, send: Send) -> None:
