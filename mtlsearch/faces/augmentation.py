@@ -33,9 +33,9 @@ from torch.nn import functional
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
-from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.geometry import FLIPS
-from mtlsearch.faces.morphable_model import morphable_model
+from mtlsearch.faces.morphable.coefficient_mirror import CoefficientMirror, mirror_of
+from mtlsearch.faces.morphable.morphable_model import morphable_model
 from mtlsearch.training.schema import Section
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt
 
 from mtlsearch.faces.augmentation import Augmentation
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.schema import Section
 

@@ -150,7 +150,7 @@ class _Search:
             chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
             seeds = confirm.fresh_seeds(settings.seed, settings.confirm.seeds)
             whole = self._confirm(chosen, seeds)
-            runs = confirm.collect(self.study.trials.values(), chosen, seeds)
+            runs = confirm.collect(self.study.trials.values(), chosen, seeds, self.study.folder)
             confirmed, rule = confirm.ranking(runs, settings.objectives)
         if whole and confirmed:
             winner = confirmed[0].trial
@@ -281,7 +281,7 @@ def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[st
     writer.writerow(["name", "baseline", "seed", "trial", *(f"{s}/{m}" for s in ("val", "test") for m in metrics)])
     for one in confirmed:
         for position, run in enumerate(one.runs):
-            figures = [one.values(metric, split)[position] for split in ("val", "test") for metric in metrics]
+            figures = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
             writer.writerow([one.name, one.baseline, run.config["seed"], run.number, *figures])
     figures = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
     writer.writerow(["constant prediction", "", "", "", *figures])

@@ -54,11 +54,12 @@ class TrialState:
 
     @property
     def best(self) -> Row:
-        """The newest `best/val/…` figures, without the prefix: `{"val/nme": …}`; empty before the first epoch."""
+        """The newest `best/…` figures and costs, without the prefix: `{"val/nme": …}`; empty before the first epoch."""
         if not self.history:
             return {}
-        last = self.history[-1]
-        return {key[len("best/") :]: value for key, value in last.items() if key.startswith("best/val/")}
+        found = {key[len("best/") :]: value for key, value in self.history[-1].items() if key.startswith("best/")}
+        found.pop("epoch", None)
+        return found
 
     @property
     def best_epoch(self) -> int:
@@ -126,7 +127,7 @@ class Study:
         return study
 
     def trial_folder(self, number: int) -> Path:
-        return self.folder / "trials" / f"{number:04d}"
+        return trial_folder(self.folder, number)
 
     def add_trial(self, phase: Phase, label: str, config: Mapping[str, Any], point: Point) -> TrialState:
         """Registers the next trial before it starts."""
@@ -172,6 +173,11 @@ class Study:
     def close(self) -> None:
         self._journal.close()
         self._lock.release()
+
+
+def trial_folder(study: Path, number: int) -> Path:
+    """Where the checkpoints and the record of a trial lie."""
+    return study / "trials" / f"{number:04d}"
 
 
 def read_trials(folder: Path) -> list[TrialState]:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlsearch.search.confirm import Confirmed, fresh_seeds, interval, ranking
+from mtlsearch.search.confirm import Confirmed, fresh_seeds, ranking
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank
 
@@ -60,14 +59,6 @@ def test_the_front_is_what_nothing_dominates_and_holds_the_winner(points: list[t
     assert ranked[0].number in front
 
 
-def test_no_interval_below_five_seeds_and_a_covering_one_above() -> None:
-    assert interval(np.array([-1.0, -1.1, -0.9, -1.2])) is None
-    bounds = interval(np.array([-1.0, -1.1, -0.9, -1.2, -0.8]))
-    assert bounds is not None
-    assert bounds[0] < -1.0 < bounds[1] < 0
-    assert interval(np.array([1.0, 2.0, math.nan, 1.0, 2.0])) is None
-
-
 def test_fresh_seeds_are_fixed_and_distinct() -> None:
     seeds = fresh_seeds(0, 20)
     assert len(set(seeds)) == 20
@@ -100,13 +91,3 @@ def test_a_candidate_with_a_failed_confirmation_takes_no_part() -> None:
     order, rule = ranking(ones, OBJECTIVES)
     assert [one.name for one in order] == ["trial 3", "plain"]
     assert "mean ratio" in rule
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(400):
-        bounds = interval(rng.normal(size=5))
-        assert bounds is not None
-        covered += bounds[0] <= 0 <= bounds[1]
-    assert 0.92 <= covered / 400 <= 0.98

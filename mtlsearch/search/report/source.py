@@ -84,7 +84,7 @@ class StudyRecord:
         """What is to be confirmed, with the runs that have begun."""
         seeds = confirm.fresh_seeds(self.settings.seed, self.settings.confirm.seeds)
         chosen = confirm.choose(self.searched, self.ranked, self.settings.confirm.top)
-        return confirm.collect(self.trials, chosen, seeds)
+        return confirm.collect(self.trials, chosen, seeds, self.folder)
 
     @cached_property
     def confirmation_whole(self) -> bool:

@@ -7,9 +7,10 @@ from collections import Counter
 from datetime import datetime, timezone
 
 from mtlsearch.search.distributions import Options
-from mtlsearch.search.report.section import Section, Table, duration, number
+from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, seconds_of
 from mtlsearch.search.study import Status
+from mtlsearch.search.words import duration, number
 from mtlsearch.training.record import BEST_RECORD
 from mtlsearch.training.schema import Section as Settings
 

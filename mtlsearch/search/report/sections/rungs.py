@@ -9,9 +9,10 @@ import numpy.typing as npt
 from scipy import stats
 
 from mtlsearch.search.early_stopping import make_rule
-from mtlsearch.search.report.section import Section, Table, duration, number
+from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
 from mtlsearch.search.study import TrialState
+from mtlsearch.search.words import duration, number
 
 #: pairs below which a rank correlation is no figure at all
 _FEWEST = 4
