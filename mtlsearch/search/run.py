@@ -136,6 +136,7 @@ class _Search:
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
+        self.study.write_leaderboard()
         ranked = candidates(self.study.of_phase("search"), self.plan.settings.objectives)
         if not ranked:
             if whole:

@@ -63,9 +63,10 @@ class StudySearcher(_StatelessSearcher):
         self._tell_ended(trials)
         self._unfinished = deque(trial for trial in trials if trial.status == "running")
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
-        known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        known = {frozenset(point.items()) for point in tried}
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
-        self._grid = (point for point in points if point not in known)
+        self._grid = (point for point in points if frozenset(point.items()) not in known)
         self._open: dict[str, optuna.Trial] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -74,7 +75,7 @@ class StudySearcher(_StatelessSearcher):
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study
-        if len(study.of_phase("search")) >= study.plan.settings.num_samples:
+        if study.count("search") >= study.plan.settings.num_samples:
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None
         decided = baseline.point if baseline is not None else self._requests.next_trial() or next(self._grid, None)
