@@ -78,8 +78,8 @@ def measured(variant: str, commands: list[list[str]], folder: Path) -> tuple[Run
     with (folder / "screen").open("w") as screen:
         output = {"stdout": screen, "stderr": subprocess.STDOUT}
         running = [subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment, **output) for one in commands]
-        failed = any([process.wait() for process in running])
-    if failed:
+        statuses = [process.wait() for process in running]
+    if any(statuses):
         sys.exit(f"{variant} failed:\n{(folder / 'screen').read_text()}")
     wall = time.time() - started
     found = read_notes(notes)

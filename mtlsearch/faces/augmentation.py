@@ -337,6 +337,14 @@ def transform_images(images: Tensor, draws: Draws, output_size: int) -> Tensor:
     return transform_reference(images, draws, output_size)
 
 
+def scaled(images: Tensor, image_size: int | None) -> Tensor:
+    """Network inputs (B, 3, S, S) at another side, each pixel the mean of those under it; None: as they are."""
+    if image_size is None or image_size == images.shape[-1]:
+        return images
+    side = (image_size, image_size)
+    return functional.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
+
+
 def denormalize(images: Tensor) -> Tensor:
     """(B, 3, S, S) normalised -> (B, S, S, 3) uint8 RGB, to look at what a network sees."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))

@@ -13,7 +13,7 @@ from torch import nn
 
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.faces import geometry
-from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
+from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop, scaled
 from mtlsearch.faces.checkpoints import LoadedSystem, without_pretrained
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
 from mtlsearch.faces.evaluation.accumulator import FaceScores
@@ -48,6 +48,7 @@ class FaceProblem:
         self._device = torch.device("cpu")
         self._packs: dict[str, Pack] = {}
         self._splits: dict[str, DeviceSplit] = {}
+        self._shown: int | None = None
 
     @classmethod
     def config_class(cls, tree: Mapping[str, Any]) -> type[RunConfig]:
@@ -69,6 +70,10 @@ class FaceProblem:
     def to(self, device: torch.device) -> None:
         self._device = device
         self._splits.clear()
+
+    def resize(self, image_size: int | None) -> None:
+        """Images of this side from now on; landmarks stay in pixels of the config's own size."""
+        self._shown = image_size
 
     def describe_data(self) -> str:
         data = self.config.data
@@ -93,7 +98,7 @@ class FaceProblem:
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
         images, labels = self._load(indices, self.config.augmentation, generator)
-        return images, self._targets(labels)
+        return scaled(images, self._shown), self._targets(labels)
 
     def build_model(self) -> nn.Module:
         model: System = SYSTEMS[self.config.system](self.config, self._statistics)
@@ -108,13 +113,11 @@ class FaceProblem:
         return model.losses(model(images), targets)  # type: ignore[operator]
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        prediction = predict_split(model, self._images(split), self._pack(split), self.image_size)
-        return score_split(prediction, self._pack(split), split, self.image_size).compute()
+        return self._score(model, split).compute()
 
     def sample_scores(self, model: nn.Module, split: str) -> dict[str, SampleScores]:
         """NME in its three yaw bins and MAE, image by image."""
-        prediction = predict_split(model, self._images(split), self._pack(split), self.image_size)
-        return score_split(prediction, self._pack(split), split, self.image_size).samples()
+        return self._score(model, split).samples()
 
     def example(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
         """The model with random weights, and an image (1, 3, S, S). Rendered faces need not be there for it."""
@@ -164,6 +167,10 @@ class FaceProblem:
         if "dense" not in asked or "dense" in stored:
             return asked
         return tuple(dict.fromkeys([name for name in asked if name != "dense"] + list(SOURCES)))
+
+    def _score(self, model: nn.Module, split: str) -> FaceScores:
+        prediction = predict_split(model, self._images(split), self._pack(split), self.image_size, self._shown)
+        return score_split(prediction, self._pack(split), split, self.image_size)
 
     def _pack(self, split: str) -> Pack:
         if not self._packs:

@@ -7,12 +7,13 @@ that differences are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 from mtlsearch.search.figures import is_cost, metric_of
+from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.study import TrialState, trial_folder
 from mtlsearch.search.winner import rank
 from mtlsearch.training.sample_scores import SCORES, Scores, load_scores
@@ -98,14 +99,15 @@ def collect(
     return found
 
 
-def ranking(confirmed: Sequence[Confirmed], objectives: Mapping[str, str]) -> tuple[list[Confirmed], str]:
+def ranking(confirmed: Sequence[Confirmed], settings: SearchSettings) -> tuple[list[Confirmed], str]:
     """The confirmed from best to worst by their validation means, and the rule; one with a failed run takes no part."""
     figures = {
-        position: {name: one.mean(name) for name in objectives}
+        position: {name: one.mean(name) for name in settings.objectives}
         for position, one in enumerate(confirmed)
         if one.complete
     }
-    order, rule = rank(figures, [position for position in figures if confirmed[position].baseline], objectives)
+    baselines = [position for position in figures if confirmed[position].baseline]
+    order, rule = rank(figures, baselines, settings.objectives, settings.winner)
     return [confirmed[position] for position in order], rule
 
 

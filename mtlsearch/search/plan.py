@@ -109,7 +109,7 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
     base = recipe_tree(document["base"], relative_to=path.parent) if document.get("base") is not None else {}
     settings = validate(SearchSettings, merge(document["search"], search or {}), f"{path.name}: search")
     space = Space(base, changes)
-    _check_every_option(space, path.name)
+    _check_every_option(space, settings, path.name)
     _check_objectives(space, settings, path.name)
     # an override that is a distribution widens the space; a baseline keeps its own value there
     fixed = [override for override in overrides if not contains_distribution(apply_overrides({}, [override]))]
@@ -162,9 +162,13 @@ def _sized(space: Space, settings: SearchSettings, source: str) -> SearchSetting
     return settings
 
 
-def _check_every_option(space: Space, source: str) -> None:
+def _check_every_option(space: Space, settings: SearchSettings, source: str) -> None:
     for tree in space.probes():
-        parse_run_config(tree, source)
+        config = parse_run_config(tree, source)
+        if settings.proxy is not None:
+            if contains_distribution(settings.proxy.full):
+                raise InputError(f"{source}: search.proxy.full: has one size, and so no distributions")
+            parse_run_config(merge(config.tree(), settings.proxy.full), f"{source}: search.proxy.full")
 
 
 def _check_objectives(space: Space, settings: SearchSettings, source: str) -> None:

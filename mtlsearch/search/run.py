@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from rich.console import Console
 
 from mtlsearch._imports import importing
 from mtlsearch.errors import InputError
-from mtlsearch.search import confirm, tables
+from mtlsearch.search import confirm, proxy, tables
+from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import plan_resources
@@ -28,10 +29,11 @@ from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
-from mtlsearch.search.study import CONFIRMATION, WINNER, Study, TrialState
+from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.winner import candidates
+from mtlsearch.search.words import number
 from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
@@ -78,6 +80,7 @@ def run_search(
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
+    check_baselines(plan)
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
     _check_results(results)
     check_name(results, name)
@@ -91,7 +94,8 @@ def run_search(
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
-        problem = _prepare(plan, console)
+        # the data of all options; of a range over data, what lies between its ends is left to the trials
+        problem = _prepare(plan.probe_trees(), plan.name, console)
         tracker = opening.result()
         if resume is None:
             study = Study.create(results, plan, name, problem.describe_data())
@@ -137,7 +141,8 @@ class _Search:
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
         self.study.write_leaderboard()
-        ranked = candidates(self.study.of_phase("search"), self.plan.settings.objectives)
+        settings = self.plan.settings
+        ranked = candidates(self.study.of_phase("search"), settings.objectives, settings.winner)
         if not ranked:
             if whole:
                 self._write_report(problem)
@@ -146,17 +151,17 @@ class _Search:
         winner = ranked[0]
         self._keep(winner, ranked)
         confirmed: list[confirm.Confirmed] = []
-        if whole and self.plan.settings.confirm.seeds:
-            settings = self.plan.settings
+        if whole and settings.confirm.seeds:
             chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
             seeds = confirm.fresh_seeds(settings.seed, settings.confirm.seeds)
             whole = self._confirm(chosen, seeds)
             runs = confirm.collect(self.study.trials.values(), chosen, seeds, self.study.folder)
-            confirmed, rule = confirm.ranking(runs, settings.objectives)
+            confirmed, rule = confirm.ranking(runs, settings)
         if whole and confirmed:
             winner = confirmed[0].trial
             self._keep(winner, ranked)
             self._report(confirmed, rule, problem)
+        whole = whole and self._at_full_size(ranked)
         if whole:
             self._write_report(problem)
         self.tracked.finish(winner, interrupted=not whole)
@@ -168,46 +173,70 @@ class _Search:
         rule = make_rule(settings, epochs)
         self._replay(rule)
         missing = settings.num_samples - self.study.ended("search")
+        ended_by = ""
         if missing > 0:
             searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
             scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
             with self._table() as table:
                 recorder = Recorder(self.study, [self.tracked, table])
                 self.executor.run("search", searcher, scheduler, recorder, missing)
-        return self.study.ended("search") >= settings.num_samples
+            if ended_by := searcher.ended_by:
+                self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
+        begun = len(self.study.of_phase("search"))
+        return self.study.ended("search") >= (begun if ended_by else settings.num_samples)
 
     def _replay(self, rule: StoppingRule) -> None:
         """Tells a fresh rule what happened before. A trial that it stopped just when the study was killed ends here."""
         stopped: dict[int, bool] = {}
-        for number, row in self.study.past_epochs:
-            stopped[number] = rule.stops(number, int(row["epoch"]), row)
-        for number, stops in stopped.items():
-            trial = self.study.trials[number]
+        for trial_number, row in self.study.past_epochs:
+            stopped[trial_number] = rule.stops(trial_number, int(row["epoch"]), row)
+        for trial_number, stops in stopped.items():
+            trial = self.study.trials[trial_number]
             whole = len(trial.history) >= trial.config["training"]["epochs"]
             if stops and trial.status == "running" and not trial.label and not whole:
-                self.study.end_trial(number, "stopped", f"early stopping after epoch {len(trial.history)}")
+                self.study.end_trial(trial_number, "stopped", f"early stopping after epoch {len(trial.history)}")
                 write_record(self.study, trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
+        runs = [(one.name, {**one.trial.config, "seed": seed}) for seed in seeds for one in chosen]
+        return self._run_again("confirm", runs, score_test=True)
 
-        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase("confirm")}
+    def _at_full_size(self, ranked: Sequence[TrialState]) -> bool:
+        """Trains what the proxy settings ask for, and says how far the search's order is that of the full size."""
+        settings, searched = self.plan.settings, self.study.of_phase("search")
+        chosen = proxy.choose_pairs(searched, ranked, settings)
+        if not chosen:
+            return True
+        self.console.print(f"\ntraining {', '.join(one.name for one in chosen)} at full size")
+        seed = confirm.fresh_seeds(settings.seed, 1)[0]
+        runs = [(one.name, proxy.full_config(one, settings, seed)) for one in chosen]
+        _prepare([config for _, config in runs], self.plan.name, self.console)
+        whole = self._run_again("full", runs, score_test=False)
+        if whole:
+            for one in proxy.fidelity(proxy.collect_pairs(self.study.trials.values(), searched), settings.objectives):
+                over = f"over {one.pairs} configurations"
+                self.console.print(f"  {one.objective}: rank correlation with full size {number(one.rho)} {over}")
+                if one.warning:
+                    self.console.print(f"  {one.warning}", soft_wrap=True)
+        return whole
 
-        def start(candidate: confirm.Candidate, seed: int) -> dict[str, Any]:
-            trial = begun.get((candidate.name, seed))
-            if trial is None:
-                config = {**candidate.trial.config, "seed": seed}
-                trial = self.study.add_trial("confirm", candidate.name, config, {})
-            return self._launch(trial, score_test=True)
+    def _run_again(self, phase: Phase, runs: Sequence[tuple[str, dict[str, Any]]], score_test: bool) -> bool:
+        """Trains configs whole, each by its name and seed, and says whether all came to an end."""
+        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
 
-        pairs = [(one, seed) for seed in seeds for one in chosen]
-        due = [pair for pair in pairs if _due(begun.get((pair[0].name, pair[1])))]
-        queue = [lambda one=one, seed=seed: start(one, seed) for one, seed in due]
-        if queue:
+        def start(name: str, config: dict[str, Any]) -> dict[str, Any]:
+            trial = begun.get((name, config["seed"])) or self.study.add_trial(phase, name, config, {})
+            return self._launch(trial, score_test=score_test)
+
+        due = [run for run in runs if _due(begun.get((run[0], run[1]["seed"])))]
+        if due:
             with self._table() as table:
                 recorder = Recorder(self.study, [self.tracked, table])
-                self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
-        return not any(trial.status == "running" for trial in self.study.of_phase("confirm"))
+                queue = [lambda run=run: start(*run) for run in due]
+                self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+        trials = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
+        return not any(_due(trials.get((name, config["seed"]))) for name, config in runs)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -270,7 +299,7 @@ class _Search:
 
 
 def _due(trial: TrialState | None) -> bool:
-    """Whether a confirmation run has not begun, or was under way when the study was killed."""
+    """Whether a run has not begun, or was under way when the study was killed."""
     return trial is None or trial.status == "running"
 
 
@@ -289,11 +318,11 @@ def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[st
     return text.getvalue()
 
 
-def _prepare(plan: SearchPlan, console: Console) -> Problem:
-    """Makes ready the data sets of the space's options before trials start; a range over data is left to its trials."""
+def _prepare(trees: Iterable[Mapping[str, Any]], source: str, console: Console) -> Problem:
+    """Makes ready the data sets of these configs before trials start, and returns the first one's problem."""
     prepared: dict[str, Problem] = {}
-    for tree in plan.probe_trees():
-        config = parse_run_config(tree, plan.name)
+    for tree in trees:
+        config = parse_run_config(tree, source)
         key = f"{config.problem} {tree.get('data')}"
         if key not in prepared:
             problem = find_problem(config.problem)(config)

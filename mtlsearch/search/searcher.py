@@ -17,13 +17,17 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 from ray.tune.search import Searcher
 
+from mtlsearch.search.constraints import DRAWS, Checker
 from mtlsearch.search.distributions import Options, Range
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.samplers import make_sampler
 from mtlsearch.search.settings import GridSampler
 from mtlsearch.search.space import Point
 from mtlsearch.search.study import Study, TrialState
+from mtlsearch.training.config import RunConfig
 
+#: trials that fail one after the other, and none before them that did not, after which the rest would fail too
+_HOPELESS = 5
 Launch = Callable[[TrialState], dict[str, Any]]
 """called when a trial is registered, before it starts; returns what the trainable gets"""
 
@@ -56,6 +60,7 @@ class StudySearcher(_StatelessSearcher):
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._checker = Checker(settings.constraints)
         self._optuna = optuna.create_study(
             directions=["minimize" if mode == "min" else "maximize" for mode in settings.objectives.values()],
             sampler=make_sampler(settings, drawn=len(trials)),
@@ -66,8 +71,11 @@ class StudySearcher(_StatelessSearcher):
         tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
         known = {frozenset(point.items()) for point in tried}
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
-        self._grid = (point for point in points if frozenset(point.items()) not in known)
+        self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
+        self._failed, self._ended = 0, 0
+        self.ended_by = ""
+        """why no more trials are suggested although fewer than asked for have begun, in words"""
 
     def suggest(self, trial_id: str) -> Any:
         if self._unfinished:
@@ -75,11 +83,17 @@ class StudySearcher(_StatelessSearcher):
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study
-        if study.count("search") >= study.plan.settings.num_samples:
+        if self.ended_by or study.count("search") >= study.plan.settings.num_samples:
+            return Searcher.FINISHED
+        if self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
+            self.ended_by = f"the first {self._ended} trials all failed"
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None
         decided = baseline.point if baseline is not None else self._requests.next_trial() or next(self._grid, None)
-        asked, config = self._ask(decided)
+        drawn = self._draw() if decided is None else self._ask(decided)
+        if drawn is None:
+            return Searcher.FINISHED
+        asked, config = drawn[0], drawn[1].tree()
         if baseline is not None and config != baseline.config.tree():
             raise AssertionError(f"the first trials do not resolve to the baseline {baseline.name}")
         trial = study.add_trial("search", baseline.name if baseline else "", config, asked.params)
@@ -90,15 +104,35 @@ class StudySearcher(_StatelessSearcher):
         names = self._study.plan.settings.objectives
         values = None if error else _finite([(result or {}).get(f"best/{name}", math.nan) for name in names])
         asked = self._open.pop(trial_id)
+        self._ended, self._failed = self._ended + 1, self._failed + (values is None)
         self._optuna.tell(asked, values, state=OptunaState.FAIL if values is None else None)
 
-    def _ask(self, point: Point | None) -> tuple[optuna.Trial, dict[str, Any]]:
-        """A trial of Optuna's at `point`, or where its sampler says, and the complete config there."""
+    def _draw(self) -> tuple[optuna.Trial, RunConfig] | None:
+        """What the sampler draws, the first that satisfies the constraints; None where none of many does."""
+        if isinstance(self._study.plan.settings.sampler, GridSampler):
+            self.ended_by = "every point of the grid that satisfies the constraints has been tried"
+            return None
+        fault = ""
+        for _ in range(DRAWS):
+            asked, config = self._ask(None)
+            fault = self._checker.fault(config)
+            if not fault:
+                return asked, config
+            self._optuna.tell(asked, state=OptunaState.FAIL)
+        self.ended_by = f"none of {DRAWS} points that were drawn satisfies the constraints, the last because {fault}"
+        return None
+
+    def _allowed(self, point: Point) -> bool:
+        plan = self._study.plan
+        return not self._checker.fault(plan.config_of(plan.space.at(point)))
+
+    def _ask(self, point: Point | None) -> tuple[optuna.Trial, RunConfig]:
+        """A trial of Optuna's at `point`, or where its sampler says, and the config there."""
         if point is not None:
             self._optuna.enqueue_trial(point)
         asked = self._optuna.ask()
         tree = self._study.plan.space.resolve(lambda name, parameter: _suggest(asked, name, parameter))
-        return asked, self._study.plan.config_of(tree).tree()
+        return asked, self._study.plan.config_of(tree)
 
     def _tell_ended(self, trials: Iterable[TrialState]) -> None:
         for trial in trials:

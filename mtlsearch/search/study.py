@@ -29,7 +29,9 @@ from mtlsearch.training.merge import flatten
 from mtlsearch.training.yaml_files import dump_yaml, write_text
 
 Status = Literal["running", "finished", "stopped", "failed"]
-Phase = Literal["search", "confirm"]
+Phase = Literal["search", "confirm", "full"]
+#: what the phases of a study are called
+PHASES: dict[Phase, str] = {"search": "search", "confirm": "confirmation", "full": "full size"}
 
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"

@@ -49,7 +49,7 @@ class TrialTable:
         return trial_table(self._plan, list(self._trials.values())[-40:])
 
     def _line(self, trial: TrialState) -> str:
-        what = "confirm" if trial.phase == "confirm" else "trial"
+        what = "trial" if trial.phase == "search" else trial.phase
         name = f"{what} {trial.number}" + (f" ({trial.label})" if trial.label else "")
         figures = "  ".join(
             f"{metric_of(key)} {number(trial.best.get(key, math.nan))}" for key in self._plan.settings.objectives

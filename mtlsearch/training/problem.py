@@ -102,6 +102,18 @@ class ScoresSamples(Protocol):
 
 
 @runtime_checkable
+class Resizes(Protocol):
+    """What a problem may have: smaller images for the first stages of a training (`training.stages`)."""
+
+    def resize(self, image_size: int | None) -> None:
+        """From now on batches and evaluations show the network images of this side; None: of the problem's own.
+
+        Labels and metrics stay in the units of the problem's own size.
+        """
+        ...
+
+
+@runtime_checkable
 class HasExample(Protocol):
     """What a problem may have: a model to be measured, for costs as objectives and constraints of a search."""
 

@@ -35,7 +35,9 @@ class RunRecord:
 
     @property
     def best(self) -> Row:
-        """The whole row of the best epoch by the objective."""
+        """The whole row of the best epoch by the objective, of the run's last stage."""
+        if "best/epoch" in self.history[-1]:
+            return self.history[int(self.history[-1]["best/epoch"]) - 1]
         name, mode = self.objective
         choose = min if mode == "min" else max
         return choose(self.history, key=lambda row: row[name])

@@ -69,6 +69,7 @@ def reproduce(
         objective=record.objective,
     )
     as_run = record.config_as_run if record.config_as_run is not None else record.config
+    as_run = {**as_run, "training": {"stages": [], **as_run.get("training", {})}}  # of a record that knew of none
     return Reproduction(
         epochs=len(run.result.history),
         compared=sum(not key.startswith(NOT_REPEATED) for row in record.history for key in row),

@@ -311,12 +311,10 @@ def test_workers_bring_their_parts_together() -> None:
         assert [float(value) for value in answer[1:]] == pytest.approx(list(alone.compute().values()), rel=1e-9)
 
 
-def test_samples_come_to_the_metrics(rng: np.random.Generator) -> None:
-    count = 40
-    points, angles = (
-        torch.from_numpy(rng.normal(50, 20, (count, 68, 3))),
-        torch.from_numpy(rng.uniform(-90, 90, (count, 3))),
-    )
+def test_samples_come_to_the_metrics() -> None:
+    rng, count = np.random.default_rng(0), 40
+    points = torch.from_numpy(rng.normal(50, 20, (count, 68, 3)))
+    angles = torch.from_numpy(rng.uniform(-90, 90, (count, 3)))
     angles[3, 0] = torch.nan
     scores = FaceScores(pose_limit=85.0)
     scores.update(points + 1.5, angles.nan_to_num(0.0) + 2.0, GroundTruth(points, angles))

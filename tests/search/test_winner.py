@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlsearch.search.confirm import Confirmed, fresh_seeds, ranking
+from mtlsearch.search.settings import FirstObjective, SearchSettings, Within
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank
 
@@ -88,6 +89,22 @@ def test_a_candidate_with_a_failed_confirmation_takes_no_part() -> None:
         return Confirmed(name, baseline, runs[0], runs)
 
     ones = [confirmed("quick", [2, math.nan, 2]), confirmed("plain", [1.5] * 3), confirmed("trial 3", [1, 1, 1], False)]
-    order, rule = ranking(ones, OBJECTIVES)
+    order, rule = ranking(ones, SearchSettings(objectives=OBJECTIVES))
     assert [one.name for one in order] == ["trial 3", "plain"]
     assert "mean ratio" in rule
+
+
+def test_the_smallest_of_the_good_ones_may_be_the_winner() -> None:
+    objectives = {"val/nme": "min", "cost/macs": "min"}
+    figures = {
+        "best": {"val/nme": 4.00, "cost/macs": 9e8},
+        "small": {"val/nme": 4.07, "cost/macs": 2e8},
+        "smallest": {"val/nme": 4.30, "cost/macs": 1e8},
+        "worst": {"val/nme": 9.00, "cost/macs": 5e8},
+    }
+    order, words = rank(figures, [], objectives, Within(name="within", then="cost/macs", percent=2))
+    assert order == ["small", "best", "smallest", "worst"]
+    assert words == "best cost/macs of those within 2 % of the best val/nme"
+    assert rank(figures, [], objectives, FirstObjective())[0] == ["best", "small", "smallest", "worst"]
+    with pytest.raises(ValueError, match="an objective besides the first"):
+        SearchSettings(objectives=objectives, winner=Within(name="within", then="cost/latency_ms"))

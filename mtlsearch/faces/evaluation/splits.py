@@ -11,7 +11,7 @@ from torch import nn
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
-from mtlsearch.faces.augmentation import Augmentation, augment, centre_crop
+from mtlsearch.faces.augmentation import Augmentation, augment, centre_crop, scaled
 from mtlsearch.faces.evaluation.accumulator import FaceScores, GroundTruth
 from mtlsearch.faces.metrics import box_size, to_21_points
 from mtlsearch.faces.packs.batches import DeviceSplit
@@ -22,16 +22,20 @@ from mtlsearch.faces.targets import Prediction
 _BATCH_PIXELS = 1 << 20
 
 
-def predict_split(model: nn.Module, images: DeviceSplit, pack: Pack, image_size: int) -> Prediction:
+def predict_split(
+    model: nn.Module, images: DeviceSplit, pack: Pack, image_size: int, shown: int | None = None
+) -> Prediction:
     """What a system predicts of every image of a split, on the CPU; without the dense points, which no metric reads.
 
-    images: a split of `pack`; image_size: side of the network's input, to which the pack's crops are brought.
+    images: a split of `pack`; image_size: side of the network's input, to which the pack's crops are brought; shown:
+    side to which they are then scaled, of a network that is trained on smaller ones for now.
     """
     landmarks, angles = [], []
     for rows in torch.arange(len(images)).split(max(1, _BATCH_PIXELS // image_size**2)):
         stored, _ = images.batch(rows)
-        shown, _ = augment(stored, {}, Augmentation.off(), pack.image_size, image_size)
-        prediction = model.decode(model(shown.contiguous(memory_format=torch.channels_last)))  # type: ignore[operator]
+        crops, _ = augment(stored, {}, Augmentation.off(), pack.image_size, image_size)
+        crops = scaled(crops, shown).contiguous(memory_format=torch.channels_last)
+        prediction = model.decode(model(crops))  # type: ignore[operator]
         landmarks.append(prediction.landmarks.cpu())
         angles.append(prediction.angles.cpu())
     return Prediction(torch.cat(landmarks), torch.cat(angles))

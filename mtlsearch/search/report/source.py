@@ -77,7 +77,7 @@ class StudyRecord:
     @cached_property
     def ranked(self) -> list[TrialState]:
         """The finished trials from best to worst by the study's rule."""
-        return candidates(self.searched, self.objectives)
+        return candidates(self.searched, self.objectives, self.settings.winner)
 
     @cached_property
     def confirmed(self) -> list[confirm.Confirmed]:
@@ -98,7 +98,7 @@ class StudyRecord:
         """The confirmed from best to worst and the rule; nobody before the confirmation is whole."""
         if not self.confirmation_whole:
             return [], ""
-        return confirm.ranking(self.confirmed, self.objectives)
+        return confirm.ranking(self.confirmed, self.settings)
 
     @cached_property
     def winner(self) -> TrialState | None:

@@ -8,7 +8,7 @@ from statistics import fmean
 from mtlsearch.search.figures import cost_of
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study import PHASES, TrialState
 from mtlsearch.search.words import duration, number
 from mtlsearch.training.costs import COSTS
 
@@ -30,7 +30,7 @@ def section(study: StudyRecord) -> Section:
 
 def _by_status(trained: list[TrialState]) -> Table:
     rows = []
-    for phase, words in (("search", "search"), ("confirm", "confirmation")):
+    for phase, words in PHASES.items():
         for status in ("finished", "stopped", "failed", "running"):
             trials = [trial for trial in trained if trial.phase == phase and trial.status == status]
             if trials:
