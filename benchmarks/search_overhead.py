@@ -1,7 +1,7 @@
 """What a search costs beside the training: the whole command against a plain Optuna script of the same trainings.
 
-    python benchmarks/search_overhead.py                                       # five minutes on two quiet cores
-    python benchmarks/search_overhead.py --trials 2 --rounds 1 --epochs 1      # to see it work
+    python -m benchmarks.search_overhead                                       # five minutes on two quiet cores
+    python -m benchmarks.search_overhead --trials 2 --rounds 1 --epochs 1      # to see it work
 
 16 trials of about two seconds of training each, two processes, one thread a trial: `python -m mtlsearch.tune` with its
 tracker, a new database each time; benchmarks/search_cost/plain_optuna.py with the imports of the command, as the
@@ -77,7 +77,11 @@ def measured(variant: str, commands: list[list[str]], folder: Path) -> tuple[Run
     started = time.time()
     with (folder / "screen").open("w") as screen:
         output = {"stdout": screen, "stderr": subprocess.STDOUT}
-        running = [subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment, **output) for one in commands]
+        running = [
+            # a session each, as from terminals of their own: Linux shares out the CPU by sessions where it groups them
+            subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment, start_new_session=True, **output)
+            for one in commands
+        ]
         statuses = [process.wait() for process in running]
     if any(statuses):
         sys.exit(f"{variant} failed:\n{(folder / 'screen').read_text()}")

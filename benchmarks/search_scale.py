@@ -1,7 +1,7 @@
 """What a search of thousands of trials costs beside the training, part by part, against the number of trials.
 
-    python benchmarks/search_scale.py --output results/reference/search_scale     # half an hour on two cores
-    python benchmarks/search_scale.py --trials 20                                 # to see it work
+    python -m benchmarks.search_scale --output results/reference/search_scale     # half an hour on two cores
+    python -m benchmarks.search_scale --trials 20                                 # to see it work
 
 The trials are simulated: their epochs cost nothing (benchmarks/search_cost/simulated.py). All else is real: Ray Tune
 with two processes, the sampler (TPE on two objectives, four parameters and a conditional fifth), early stopping,
@@ -21,9 +21,11 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.search_cost.machine import describe_machine
 
@@ -31,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 SPACE = ROOT / "benchmarks" / "search_cost" / "simulated.yaml"
 
 SAMPLER, RULE, JOURNAL, RECORDS, LEADERBOARD = "sampler", "early stopping", "journal", "records", "leaderboard"
-QUEUEING, WRITING = "tracker, queueing", "tracker, its own thread"
+QUEUEING, WRITING = "tracker, queueing", "tracker, in its own thread"
 SNAPSHOTS, RAY, WAITING, STEP = (
     "Ray's snapshots",
     "Ray's loop and the rest",
@@ -46,15 +48,21 @@ _SHARE = 5
 
 
 class Clocks:
-    """Seconds by part, in all, and what they and the memory were when each trial ended."""
+    """Seconds by part, in all, and what they and the memory were when each trial ended. They run within the scope."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: ExitStack) -> None:
+        self._scope = scope
         self._seconds: dict[str, float] = defaultdict(float)
+        self._written = 0
         self.samples: list[dict[str, float]] = []
 
     def on(self, owner: Any, name: str, part: str) -> None:
         """Adds the time that `owner.name` takes to `part`."""
-        setattr(owner, name, self.timed(getattr(owner, name), part))
+        self.put(owner, name, self.timed(getattr(owner, name), part))
+
+    def put(self, owner: Any, name: str, function: Callable[..., Any]) -> None:
+        """`function` in the place of `owner.name`, to the end of the scope."""
+        self._scope.enter_context(patch.object(owner, name, function))
 
     def timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
         @wraps(function)
@@ -67,10 +75,14 @@ class Clocks:
 
         return clocked
 
+    def tracked(self) -> None:
+        self._written += 1
+
     def sample(self) -> None:
         inside = sum(self._seconds[part] for part in INSIDE)
         parts = {**self._seconds, RAY: self._seconds[STEP] - inside}
         sample = {part: round(parts.get(part, 0.0), 4) for part in PARTS}
+        sample["tracked"] = self._written
         self.samples.append({**sample, "elapsed": round(time.perf_counter(), 3), "rss_mb": round(resident_mb(), 1)})
 
 
@@ -91,38 +103,51 @@ def simulate(trials: int, folder: Path) -> list[dict[str, float]]:
     from mtlsearch.search.searcher import StudySearcher
     from mtlsearch.search.study import Study
     from mtlsearch.search.tracked import TrackedStudy
+    from mtlsearch.tracking import TrackedRun
     from mtlsearch.tracking.writer import Writer
 
-    clocks = Clocks()
-    for name in ("_ask", "on_trial_complete"):
-        clocks.on(StudySearcher, name, SAMPLER)
-    clocks.on(RuleScheduler, "on_trial_result", RULE)
-    clocks.on(Journal, "append", JOURNAL)
-    clocks.on(recorder, "write_record", RECORDS)
-    clocks.on(Study, "_write_leaderboard", LEADERBOARD)
-    for name in ("trial_registered", "epoch_ended", "trial_ended"):
-        clocks.on(TrackedStudy, name, QUEUEING)
-    clocks.on(TuneController, "checkpoint", SNAPSHOTS)
-    clocks.on(TuneController, "step", STEP)
-    clocks.on(ray, "wait", WAITING)
-    put, end = Writer.put, Study.end_trial
-    Writer.put = lambda self, write: put(self, clocks.timed(write, WRITING))  # type: ignore[method-assign]
+    def put_and_timed(self: Writer, write: Callable[[], object]) -> None:
+        put(self, clocks.timed(write, WRITING))
 
-    def ended(self: Study, *arguments: Any, **options: Any) -> None:
-        end(self, *arguments, **options)
+    def run_ended(self: TrackedRun, status: str) -> None:
+        end_run(self, status)
+        self._tracker.write(lambda _: clocks.tracked())
+
+    def trial_ended(self: Study, *arguments: Any, **options: Any) -> None:
+        end_trial(self, *arguments, **options)
         clocks.sample()
 
-    Study.end_trial = ended  # type: ignore[method-assign]
-    run_search(
-        load_plan(str(SPACE), search={"num_samples": trials}),
-        results=folder,
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        name="study",
-        cpus_per_trial=1,
-        concurrent=2,
-        console=Console(file=io.StringIO(), width=200, markup=False),
-    )
-    clocks.sample()  # with what the tracker still had to write
+    put, end_run, end_trial = Writer.put, TrackedRun.end, Study.end_trial
+    with ExitStack() as scope:
+        clocks = Clocks(scope)
+        for owner, name, part in (
+            (StudySearcher, "_ask", SAMPLER),
+            (StudySearcher, "on_trial_complete", SAMPLER),
+            (RuleScheduler, "on_trial_result", RULE),
+            (Journal, "append", JOURNAL),
+            (recorder, "write_record", RECORDS),
+            (Study, "_write_leaderboard", LEADERBOARD),
+            (TrackedStudy, "trial_registered", QUEUEING),
+            (TrackedStudy, "epoch_ended", QUEUEING),
+            (TrackedStudy, "trial_ended", QUEUEING),
+            (TuneController, "checkpoint", SNAPSHOTS),
+            (TuneController, "step", STEP),
+            (ray, "wait", WAITING),
+        ):
+            clocks.on(owner, name, part)
+        clocks.put(Writer, "put", put_and_timed)
+        clocks.put(TrackedRun, "end", run_ended)
+        clocks.put(Study, "end_trial", trial_ended)
+        run_search(
+            load_plan(str(SPACE), search={"num_samples": trials}),
+            results=folder,
+            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            name="study",
+            cpus_per_trial=1,
+            concurrent=2,
+            console=Console(file=io.StringIO(), width=200, markup=False),
+        )
+        clocks.sample()  # with what the tracker still had to write
     return clocks.samples
 
 
@@ -132,7 +157,9 @@ def rows(samples: list[dict[str, float]]) -> list[tuple[str, float, float, float
     share = max(1, len(ended) // _SHARE)
 
     def per_trial(part: str, first: dict[str, float], last: dict[str, float]) -> float:
-        return 1000 * (last[part] - first[part]) / share
+        """The tracker may be behind: its time is that of the trials that it wrote meanwhile."""
+        trials = last["tracked"] - first["tracked"] if part == WRITING else share
+        return 1000 * (last[part] - first[part]) / max(1, trials)
 
     found = []
     for part in (*PARTS, "elapsed"):
@@ -175,7 +202,7 @@ def main() -> None:
     for trials in options.trials:
         with tempfile.TemporaryDirectory(prefix="mtlsearch-scale-") as folder:
             samples = Path(folder) / "samples.json"
-            command = [sys.executable, __file__, "--trials", str(trials), "--one", str(samples)]
+            command = [sys.executable, "-m", "benchmarks.search_scale", "--trials", str(trials), "--one", str(samples)]
             subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
             studies[trials] = json.loads(samples.read_text())
         print(table(trials, studies[trials]), flush=True)
