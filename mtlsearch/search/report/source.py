@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm
-from mtlsearch.search.journal import read_journal
+from mtlsearch.search.journal import Event, read_journal
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Space
 from mtlsearch.search.study import CONFIRMATION, JOURNAL, TrialState, replay
@@ -45,6 +45,8 @@ class StudyRecord:
     trials: tuple[TrialState, ...]
     ends: tuple[int, ...]
     """numbers of the trials in the order in which they ended"""
+    spans: Mapping[int, tuple[float, float]]
+    """when each trial began and when it was last heard of, in seconds since 1970"""
     epochs: tuple[Moment, ...]
     """of the search, in the order in which they happened"""
     began: float
@@ -155,10 +157,21 @@ def read_study(folder: Path) -> StudyRecord:
         space=space,
         trials=tuple(trials.values()),
         ends=tuple(event["number"] for event in events if event["event"] == "end"),
+        spans=_spans(events),
         epochs=tuple(moments),
         began=clock[0],
         wall_seconds=clock[-1] - clock[0] - sum(pauses),
     )
+
+
+def _spans(events: Sequence[Event]) -> dict[int, tuple[float, float]]:
+    spans: dict[int, tuple[float, float]] = {}
+    for event in events:
+        if event["event"] in ("trial", "epoch", "end"):
+            time = event.get("time", 0.0)
+            begun, _ = spans.get(event["number"], (time, time))
+            spans[event["number"]] = begun, time
+    return spans
 
 
 def figure(trial: TrialState, objective: str) -> float:
