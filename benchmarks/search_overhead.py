@@ -5,8 +5,9 @@
 
 16 trials of about two seconds of training each, two processes, one thread a trial: `python -m mtlsearch.tune` with its
 tracker, a new database each time; benchmarks/search_cost/plain_optuna.py with the imports of the command, as the
-comparison is defined, and with only what it needs itself. They take turns, and medians over the rounds are given: a
-machine that does other work slows all three, and the load at the start of each run is kept.
+comparison is defined, and with only what it needs itself. They take turns, and medians over the rounds are given, of
+ratios too: a machine that does other work slows all three, and the load at the start of each run is kept. Such work
+changes the seconds of CPU that a run takes much less than its wall time.
 
 The trials' own process notes when a training begins and ends (benchmarks/search_cost/waves.py), so that the time
 between two trainings of one process is all that a search does between them: scoring, record, tracker, sampler, Ray.
@@ -65,6 +66,8 @@ class Run:
     """from the end of a training to the beginning of the next in the same process"""
     last: float
     """from the end of the last training to the end of the command"""
+    cpu: float
+    """seconds of CPU of all processes but Ray's two agents, which nobody waits for: 1.5 s more"""
     load: float
     """of the machine before it began, averaged over a minute"""
 
@@ -82,13 +85,15 @@ def measured(variant: str, commands: list[list[str]], folder: Path) -> tuple[Run
             subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment, start_new_session=True, **output)
             for one in commands
         ]
-        statuses = [process.wait() for process in running]
-    if any(statuses):
+        ended = {process.pid: os.wait4(process.pid, 0) for process in running}
+    if any(status for _, status, _ in ended.values()):
         sys.exit(f"{variant} failed:\n{(folder / 'screen').read_text()}")
     wall = time.time() - started
     found = read_notes(notes)
     trainings = trainings_of(found)
-    ended = [end for own in trainings.values() for _, end in own]
+    last = max(end for own in trainings.values() for _, end in own)
+    waited = sum(usage.ru_utime + usage.ru_stime for _, _, usage in ended.values())
+    trained = {one.process: one.cpu for one in found if one.process in trainings and one.process not in ended}
     return (
         Run(
             variant=variant,
@@ -96,7 +101,8 @@ def measured(variant: str, commands: list[list[str]], folder: Path) -> tuple[Run
             first=min(own[0][0] for own in trainings.values()) - started,
             training=fmean(end - begun for own in trainings.values() for begun, end in own),
             gaps=[later[0] - earlier[1] for own in trainings.values() for earlier, later in pairwise(own)],
-            last=started + wall - max(ended),
+            last=started + wall - last,
+            cpu=waited + sum(trained.values()),
             load=load,
         ),
         found,
@@ -149,26 +155,30 @@ def stages_of(notes: list[Note], started: float) -> list[tuple[str, float]]:
 
 
 def summary(runs: list[Run]) -> str:
-    """Medians over the rounds, as a Markdown table, and the ratios of the walls."""
+    """Medians over the rounds, as a Markdown table, and those of the ratios of a round's walls."""
     lines = [
-        "| | wall s | s to the first training | s of training a trial | s between two trainings | s after the last |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| | wall s | s to the first training | s of a training | s between trainings | s after the last | CPU s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    walls = {}
+    walls: dict[str, list[float]] = {}
     for variant in VARIANTS:
         own = [run for run in runs if run.variant == variant]
-        walls[variant] = median(run.wall for run in own)
+        walls[variant] = [run.wall for run in own]
         gaps = [gap for run in own for gap in run.gaps]
         figures = [
-            f"{walls[variant]:.1f}",
+            f"{median(walls[variant]):.1f}",
             f"{median(run.first for run in own):.1f}",
             f"{median(run.training for run in own):.2f}",
             f"{median(gaps):.3f}" if gaps else "–",
             f"{median(run.last for run in own):.1f}",
+            f"{median(run.cpu for run in own):.0f}",
         ]
         lines.append(f"| {variant} | {' | '.join(figures)} |")
-    ratios = [f"{walls[TUNE] / walls[other]:.2f} × {other}" for other in (SAME_IMPORTS, LEAN)]
-    return "\n".join([*lines, "", f"Wall of {TUNE}: {', '.join(ratios)}.", ""])
+    ratios = []
+    for other in (SAME_IMPORTS, LEAN):
+        each = [one / another for one, another in zip(walls[TUNE], walls[other])]
+        ratios.append(f"{median(each):.2f} × {other} ({min(each):.2f} to {max(each):.2f})")
+    return "\n".join([*lines, "", f"Wall of {TUNE}, round by round: {'; '.join(ratios)}.", ""])
 
 
 def stages_table(stages: list[tuple[str, float]]) -> str:
@@ -194,7 +204,10 @@ def main() -> None:
                 folder = Path(tempfile.mkdtemp(dir=scratch))
                 run, _, _ = tune(options, folder) if variant == TUNE else plain(options, folder, variant)
                 runs.append(run)
-                print(f"round {number + 1}: {variant}: {run.wall:.1f} s, load {run.load:.1f}", flush=True)
+                print(
+                    f"round {number + 1}: {variant}: {run.wall:.1f} s, {run.cpu:.1f} s of CPU, load {run.load:.1f}",
+                    flush=True,
+                )
         _, notes, started = tune(options, Path(tempfile.mkdtemp(dir=scratch)), staged=True)
     stages = stages_of(notes, started)
     machine = describe_machine()

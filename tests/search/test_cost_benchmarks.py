@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.usefixtures("at_root"), pytest.mark.filterwarnings("ig
 
 
 def test_the_time_between_trainings_is_that_of_one_process() -> None:
-    notes = [Note(*one) for one in [
+    notes = [Note(when, process, 0.0, what) for when, process, what in [
         (1.0, 7, BEGUN), (1.5, 8, BEGUN), (2.0, 7, SCORED), (3.0, 7, SCORED), (3.2, 7, BEGUN), (3.6, 8, SCORED),
         (4.0, 7, SCORED), (4.1, 8, BEGUN), (5.0, 8, SCORED), (0.5, 9, "imports"),
     ]]  # fmt: skip
@@ -27,6 +27,7 @@ def test_the_plain_script_trains_and_is_measured(tmp_path: Path) -> None:
     options = search_overhead.Options(trials=2, processes=1, epochs=1)
     run, _, _ = search_overhead.plain(options, tmp_path, search_overhead.LEAN)
     assert len(run.gaps) == 1 and 0 < run.gaps[0] < run.wall
+    assert run.cpu > 0
     assert run.first + run.last + 2 * run.training + run.gaps[0] == pytest.approx(run.wall)
 
 
@@ -35,7 +36,7 @@ def test_the_plain_script_trains_and_is_measured(tmp_path: Path) -> None:
 def test_every_part_of_a_simulated_study_is_clocked(tmp_path: Path, shared_ray: None) -> None:
     samples = search_scale.simulate(3, tmp_path)
     assert len(samples) == 4, "one for each trial, and one at the end"
-    assert samples[-1]["tracked"] == 3
+    assert samples[-1]["tracked"] == 4, "each trial's run, and the study's"
     parts = {part: total for part, _, _, total in search_scale.rows(samples)}
     assert set(parts) == {*search_scale.PARTS, "elapsed"}
     assert all(parts[part] > 0 for part in parts)
