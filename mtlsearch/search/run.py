@@ -32,6 +32,7 @@ from mtlsearch.search.searcher import QueueSearcher, StudySearcher
 from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
+from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
 from mtlsearch.training.checkpoint import BEST
@@ -149,7 +150,7 @@ class _Search:
             self.tracked.finish(None, interrupted=not whole)
             return SearchOutcome(self.study, None, (), not whole)
         winner = ranked[0]
-        self._keep(winner, ranked)
+        self._keep(winner)
         confirmed: list[confirm.Confirmed] = []
         if whole and settings.confirm.seeds:
             chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
@@ -159,7 +160,7 @@ class _Search:
             confirmed, rule = confirm.ranking(runs, settings)
         if whole and confirmed:
             winner = confirmed[0].trial
-            self._keep(winner, ranked)
+            self._keep(winner)
             self._report(confirmed, rule, problem)
         whole = whole and self._at_full_size(ranked)
         if whole:
@@ -178,7 +179,7 @@ class _Search:
             searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
             scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
                 self.executor.run("search", searcher, scheduler, recorder, missing)
             if ended_by := searcher.ended_by:
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
@@ -232,7 +233,7 @@ class _Search:
         due = [run for run in runs if _due(begun.get((run[0], run[1]["seed"])))]
         if due:
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
                 queue = [lambda run=run: start(*run) for run in due]
                 self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
         trials = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
@@ -255,17 +256,13 @@ class _Search:
     def _table(self) -> tables.TrialTable:
         return tables.TrialTable(self.console, self.plan, self.study.trials)
 
-    def _keep(self, winner: TrialState, ranked: Sequence[TrialState]) -> None:
-        """The winner's record and weights beside the leaderboard; weights that nobody needs any more go."""
+    def _keep(self, winner: TrialState) -> None:
+        """The winner's record and weights beside the leaderboard."""
         folder = self.study.trial_folder(winner.number)
         for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
             temporary = self.study.folder / f".{kept}"
             shutil.copyfile(folder / name, temporary)
             os.replace(temporary, self.study.folder / kept)
-        needed = {trial.number for trial in ranked[: max(3, self.plan.settings.confirm.top)]} | {winner.number}
-        for trial in self.study.trials.values():
-            if trial.number not in needed and not (trial.phase == "search" and trial.label):
-                (self.study.trial_folder(trial.number) / BEST).unlink(missing_ok=True)
 
     def _report(self, confirmed: Sequence[confirm.Confirmed], rule: str, problem: Problem) -> None:
         trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}
