@@ -25,6 +25,7 @@ from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import plan_resources
+from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
 from mtlsearch.search.requests import Requests
@@ -71,17 +72,20 @@ def run_search(
     concurrent: int | None = None,
     console: Console | None = None,
     resume: Path | None = None,
+    from_study: Path | None = None,
 ) -> SearchOutcome:
     """Searches, confirms, and leaves everything in a folder of its own under `results`.
 
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
     again, and one that was under way continues from its last epoch.
+    from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
     check_baselines(plan)
+    lessons = learn_from(from_study, plan) if from_study is not None else None
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
     _check_results(results)
     check_name(results, name)
@@ -99,7 +103,9 @@ def run_search(
         problem = _prepare(plan.probe_trees(), plan.name, console)
         tracker = opening.result()
         if resume is None:
-            study = Study.create(results, plan, name, problem.describe_data())
+            study = Study.create(
+                results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
+            )
         else:
             study = Study.reopen(resume, plan)
         scope.callback(study.close)
@@ -107,6 +113,8 @@ def run_search(
         console.print(
             f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
         )
+        if lessons is not None:
+            console.print("\n".join(lessons.lines()), soft_wrap=True)
         if resume is not None:
             ended = study.ended("search") + study.ended("confirm")
             console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")

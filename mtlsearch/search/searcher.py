@@ -7,20 +7,16 @@ told the figures of its best epoch, and a starting point is the point exactly.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.trial import TrialState as OptunaState
 from ray.tune.search import Searcher
 
+from mtlsearch.search.asking import Asker
 from mtlsearch.search.constraints import DRAWS, Checker
-from mtlsearch.search.distributions import Options, Range
 from mtlsearch.search.requests import Requests
-from mtlsearch.search.samplers import make_sampler
 from mtlsearch.search.settings import GridSampler
 from mtlsearch.search.space import Point
 from mtlsearch.search.study import Study, TrialState
@@ -48,8 +44,8 @@ class _StatelessSearcher(Searcher):
 class StudySearcher(_StatelessSearcher):
     """Suggests what a kill left unfinished, then the baselines, then what users ask for, then what the sampler draws.
 
-    Of a study that is continued, Optuna is told every trial that has ended; the sampler's generator starts from another
-    seed than at first, so that it does not draw the same points again.
+    Optuna is told what the study learned from another one, and of a study that is continued every trial that has ended;
+    the sampler's generator then starts from another seed than at first, so that it does not draw the same points again.
     """
 
     def __init__(self, study: Study, launch: Launch) -> None:
@@ -59,16 +55,15 @@ class StudySearcher(_StatelessSearcher):
         self._study, self._launch = study, launch
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._checker = Checker(settings.constraints)
-        self._optuna = optuna.create_study(
-            directions=["minimize" if mode == "min" else "maximize" for mode in settings.objectives.values()],
-            sampler=make_sampler(settings, drawn=len(trials)),
-        )
+        self._asker = Asker(plan.space, settings, drawn=len(trials))
+        for point, figures in study.learned:
+            self._asker.tell(self._asker.ask(point)[0], figures)
         self._tell_ended(trials)
         self._unfinished = deque(trial for trial in trials if trial.status == "running")
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
         tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        tried += [point for point, _ in study.learned]
         known = {frozenset(point.items()) for point in tried}
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
         self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
@@ -101,11 +96,9 @@ class StudySearcher(_StatelessSearcher):
         return self._launch(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        names = self._study.plan.settings.objectives
-        values = None if error else _finite([(result or {}).get(f"best/{name}", math.nan) for name in names])
-        asked = self._open.pop(trial_id)
-        self._ended, self._failed = self._ended + 1, self._failed + (values is None)
-        self._optuna.tell(asked, values, state=OptunaState.FAIL if values is None else None)
+        figures = {key.removeprefix("best/"): value for key, value in (result or {}).items() if key.startswith("best/")}
+        useful = self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        self._ended, self._failed = self._ended + 1, self._failed + (not useful)
 
     def _draw(self) -> tuple[optuna.Trial, RunConfig] | None:
         """What the sampler draws, the first that satisfies the constraints; None where none of many does."""
@@ -118,7 +111,7 @@ class StudySearcher(_StatelessSearcher):
             fault = self._checker.fault(config)
             if not fault:
                 return asked, config
-            self._optuna.tell(asked, state=OptunaState.FAIL)
+            self._asker.tell(asked, None)
         self.ended_by = f"none of {DRAWS} points that were drawn satisfies the constraints, the last because {fault}"
         return None
 
@@ -128,19 +121,14 @@ class StudySearcher(_StatelessSearcher):
 
     def _ask(self, point: Point | None) -> tuple[optuna.Trial, RunConfig]:
         """A trial of Optuna's at `point`, or where its sampler says, and the config there."""
-        if point is not None:
-            self._optuna.enqueue_trial(point)
-        asked = self._optuna.ask()
-        tree = self._study.plan.space.resolve(lambda name, parameter: _suggest(asked, name, parameter))
+        asked, tree = self._asker.ask(point)
         return asked, self._study.plan.config_of(tree)
 
     def _tell_ended(self, trials: Iterable[TrialState]) -> None:
         for trial in trials:
             if trial.status != "running":
-                values = _finite([trial.best.get(name, math.nan) for name in self._study.plan.settings.objectives])
-                failed = trial.status == "failed" or values is None
-                asked = self._ask(trial.point)[0]
-                self._optuna.tell(asked, None if failed else values, state=OptunaState.FAIL if failed else None)
+                asked, _ = self._asker.ask(trial.point)
+                self._asker.tell(asked, None if trial.status == "failed" else trial.best)
 
 
 class QueueSearcher(_StatelessSearcher):
@@ -155,19 +143,3 @@ class QueueSearcher(_StatelessSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing is learned from these trials."""
-
-
-def _finite(values: list[float]) -> list[float] | None:
-    return values if all(math.isfinite(value) for value in values) else None
-
-
-def _suggest(trial: optuna.Trial, name: str, parameter: Range | Options) -> Any:
-    distribution = parameter.distribution
-    if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-    assert isinstance(parameter, Options)
-    return trial.suggest_categorical(name, parameter.labels)

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from mtlsearch.errors import InputError
 from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
 from mtlsearch.search.paced import Paced
-from mtlsearch.search.pareto import cost
+from mtlsearch.search.pareto import Figures, cost
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
 from mtlsearch.training.folders import new_folder
@@ -28,6 +28,8 @@ from mtlsearch.training.loop import Row
 from mtlsearch.training.merge import flatten
 from mtlsearch.training.yaml_files import dump_yaml, write_text
 
+Learned = tuple[Point, Figures]
+"""a trial of another study: its point in this one's space, and the figures of its best epoch"""
 Status = Literal["running", "finished", "stopped", "failed"]
 Phase = Literal["search", "confirm", "full"]
 #: what the phases of a study are called
@@ -87,6 +89,8 @@ class Study:
         self.trials: dict[int, TrialState] = {trial.number: trial for trial in trials}
         self._counts = Counter(trial.phase for trial in self.trials.values())
         self._leaderboard = Paced(self._write_leaderboard)
+        self.learned: list[Learned] = []
+        """what the sampler is told before the first trial"""
         self.past_epochs: list[tuple[int, Row]] = []
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
         self._lock = _locked(folder)
@@ -95,10 +99,17 @@ class Study:
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
-    def create(cls, results: Path, plan: SearchPlan, name: str | None = None, data: str = "") -> Study:
+    def create(
+        cls,
+        results: Path,
+        plan: SearchPlan,
+        name: str | None = None,
+        data: str = "",
+        learned: Iterable[Learned] = (),
+    ) -> Study:
         """A new study in a folder of its own under `results`; two that start in one second get two folders.
 
-        data: what data its numbers come from, in words.
+        data: what data its numbers come from, in words; learned: trials of another study.
 
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
@@ -109,6 +120,9 @@ class Study:
         study = cls(folder, plan, uuid.uuid4().hex)
         event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
         study._journal.append({**event, "time": time.time()})
+        study.learned = list(learned)
+        if study.learned:
+            study._journal.append({"event": "learned", "trials": study.learned, "time": time.time()})
         return study
 
     @classmethod
@@ -129,6 +143,9 @@ class Study:
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
         study_files(folder, plan)
         study.past_epochs = _epochs(events)
+        study.learned = [
+            (point, figures) for one in events if one["event"] == "learned" for point, figures in one["trials"]
+        ]
         study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
         return study
 
@@ -186,9 +203,11 @@ class Study:
         write_text(self.folder / LEADERBOARD, leaderboard(self.of_phase("search"), self.plan))
 
     def close(self) -> None:
-        self.write_leaderboard()
-        self._journal.close()
-        self._lock.release()
+        try:
+            self.write_leaderboard()
+        finally:
+            self._journal.close()
+            self._lock.release()
 
 
 def trial_folder(study: Path, number: int) -> Path:
