@@ -85,15 +85,18 @@ def measured(variant: str, commands: list[list[str]], folder: Path) -> tuple[Run
             subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment, start_new_session=True, **output)
             for one in commands
         ]
-        ended = {process.pid: os.wait4(process.pid, 0) for process in running}
-    if any(status for _, status, _ in ended.values()):
+        usage = {}
+        for process in running:
+            _, status, usage[process.pid] = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    if any(process.returncode for process in running):
         sys.exit(f"{variant} failed:\n{(folder / 'screen').read_text()}")
     wall = time.time() - started
     found = read_notes(notes)
     trainings = trainings_of(found)
     last = max(end for own in trainings.values() for _, end in own)
-    waited = sum(usage.ru_utime + usage.ru_stime for _, _, usage in ended.values())
-    trained = {one.process: one.cpu for one in found if one.process in trainings and one.process not in ended}
+    waited = sum(own.ru_utime + own.ru_stime for own in usage.values())
+    trained = {one.process: one.cpu for one in found if one.process in trainings and one.process not in usage}
     return (
         Run(
             variant=variant,

@@ -81,7 +81,7 @@ class Clocks:
     def sample(self) -> None:
         inside = sum(self._seconds[part] for part in INSIDE)
         parts = {**self._seconds, RAY: self._seconds[STEP] - inside}
-        sample = {part: round(parts.get(part, 0.0), 4) for part in PARTS}
+        sample = {part: round(parts.get(part, 0.0), 6) for part in PARTS}
         sample["tracked"] = self._written
         self.samples.append({**sample, "elapsed": round(time.perf_counter(), 3), "rss_mb": round(resident_mb(), 1)})
 
