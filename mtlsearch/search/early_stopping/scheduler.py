@@ -25,6 +25,10 @@ class RuleScheduler(FIFOScheduler):
         self.reasons: dict[int, str] = {}
         """why trials were stopped, by number"""
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: Tune starts waiting trials by itself, in order. FIFOScheduler looks at all trials in every step."""
+        return
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = trial.config["job"]
         if "epoch" not in result:
