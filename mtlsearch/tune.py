@@ -59,6 +59,7 @@ def main(
       python -m mtlsearch.tune --resume results/quick-20260101-120000
       python -m mtlsearch.tune --space full --dry-run --time-budget-s 28800 --price-per-gpu-hour 2.5
     """
+    import gc
     import os
 
     with importing():
@@ -96,6 +97,7 @@ def main(
             console=console,
         )
         show(dry, console, price_per_gpu_hour)
+        gc.unfreeze()  # what `importing` froze is freed at the end; some native code prints what is not
         raise Exit(1 if dry.prediction is None else 0)
     uri = resolve_uri(tracking_uri)
     if resume is not None and (name is not None or not (resume / "space.yaml").is_file()):

@@ -6,13 +6,11 @@ folder. Ray is not started.
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median_low
 
@@ -23,16 +21,14 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.executors.resources import Resources, plan_resources
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.prediction import Prediction, predict
+from mtlsearch.search.rehearsing import rehearse_apart
 from mtlsearch.search.run import check_search
 from mtlsearch.search.sampling import sample_configs
-from mtlsearch.training import environment
 from mtlsearch.training.config import RunConfig
-from mtlsearch.training.loop import TrainingDiverged
 from mtlsearch.training.merge import merge
 from mtlsearch.training.problem import find_problem
 from mtlsearch.training.progress import progressing
-from mtlsearch.training.recipes import parse_run_config
-from mtlsearch.training.rehearsal import Rehearsal, prepare_stand_in, rehearse
+from mtlsearch.training.rehearsal import Rehearsal, prepare_stand_in
 
 #: configurations of the sampler that are timed
 SAMPLES = 5
@@ -186,35 +182,8 @@ def _prepare(configs: Sequence[RunConfig], folder: Path, console: Console) -> fl
 def _time(named: Sequence[tuple[str, RunConfig]], folder: Path, threads: int, at_once: int) -> list[Timed]:
     def one(named: tuple[str, RunConfig]) -> Timed:
         name, config = named
-        outcome = _apart(config, folder, threads)
+        outcome = rehearse_apart(config, folder, threads)
         return Timed(name, config, None, outcome) if isinstance(outcome, str) else Timed(name, config, outcome)
 
     with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(one, named))
-
-
-def _apart(config: RunConfig, folder: Path, threads: int) -> Rehearsal | str:
-    """The rehearsal of a config in a fresh process, or why it failed, be it by the process's death."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_in_process, args=(theirs, config.tree(), str(folder), threads), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        outcome: Rehearsal | str = ours.recv()
-    except EOFError:
-        process.join()
-        outcome = f"its process ended with code {process.exitcode}, as where memory is short"
-    process.join()
-    ours.close()
-    return outcome
-
-
-def _in_process(connection: Connection, tree: dict[str, object], folder: str, threads: int) -> None:
-    try:
-        environment.set_threads(threads)
-        connection.send(rehearse(parse_run_config(tree, "dry run"), Path(folder)))
-    except (TrainingDiverged, InputError) as fault:
-        connection.send(str(fault))
-    except Exception as fault:  # whatever a model may do, the others are timed and this one's reason is shown
-        connection.send(f"{type(fault).__name__}: {fault}")

@@ -160,7 +160,7 @@ def _assumed(dry: DryRun) -> Iterator[str]:
     prediction = dry.prediction
     assert prediction is not None
     yield (
-        f"Each configuration was timed for three steps after one, {dry.at_once} at a time, and validation in "
+        f"Each configuration was timed for three steps or more after one, {dry.at_once} at a time, and validation in "
         "proportion to the split's size; sampled trials are like those timed, in equal shares."
     )
     if any(one.fault for one in dry.timed + dry.full):

@@ -20,7 +20,7 @@ from mtlsearch.training.problem import HasStandIn, Problem, Progress, Resizes, W
 _TIMED = 3
 #: and at most, where steps are quick
 _MOST = 200
-#: what takes less is done once more, set-up included, and counts the second time, over as many steps as fit in a tenth
+#: what takes less is done once more, set-up included, and counts the second time, over as many steps as fit in half
 #: of this: a search reuses its processes, so that most of its trials begin in a warm one
 _QUICK_S = 5.0
 
@@ -98,7 +98,7 @@ def rehearse(config: RunConfig, folder: Path) -> Rehearsal:
     rehearsal = _rehearse(config, folder, _TIMED)
     seconds = max(stage.step_s for stage in rehearsal.stages)
     if seconds * _TIMED + rehearsal.whole.val_s < _QUICK_S:
-        rehearsal = _rehearse(config, folder, max(_TIMED, min(_MOST, int(_QUICK_S / 10 / seconds))))
+        rehearsal = _rehearse(config, folder, max(_TIMED, min(_MOST, int(_QUICK_S / 2 / seconds))))
     return replace(rehearsal, memory=_peak_memory())
 
 
