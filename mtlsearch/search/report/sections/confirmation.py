@@ -61,7 +61,7 @@ def _means(study: StudyRecord, order: Sequence[Confirmed]) -> Table:
     shown = columns(study.objectives)
     rows = []
     for one in [*order, *(one for one in study.confirmed if not one.complete)]:
-        cells = [f"{number(one.mean(m, split))} ± {number(one.spread(m, split))}" for split, m in shown]
+        cells = [one.in_words(name, split) for split, name in shown]
         rows.append((f"{one.name} (baseline)" if one.baseline else one.name, *cells))
     if study.constant:
         cells = [number(study.constant.get(heading_of(split, m), math.nan)) for split, m in shown]
