@@ -25,6 +25,8 @@ _COUNTS = {
     f"stopped, of the best {BEST_SHARE:.0%}": "best_stopped",
     "stopped, and nobody knows": "stopped_unknown",
 }
+#: what a replay is asked for: nothing is an answer too
+_ALWAYS = ("better_stopped", "best_stopped")
 
 
 def replay_table(replay: Replay) -> Table:
@@ -43,7 +45,7 @@ def replay_table(replay: Replay) -> Table:
     table.add_row("found: trial", _trial(replay.own), found)
     for words, field in _COUNTS.items():
         own, counts = getattr(replay.own, field), [getattr(one, field) for one in replay.simulated]
-        if own or any(counts):
+        if own or any(counts) or field in _ALWAYS:
             table.add_row(words, str(own), _spread(counts, lambda value: f"{value:g}"))
     return table
 
