@@ -46,26 +46,30 @@ class Listed:
 class Sampled:
     """Baselines first, then what a sampler draws: of a point that it suggests, the nearest curve not yet taken.
 
-    It is told what came of that curve at the curve's own point.
+    It is told what came of that curve at the curve's own point. What it would draw at random at its start is what
+    random search draws with the same seed: the nearest to a random point is no even draw where curves lie unevenly.
     """
 
     def __init__(self, curves: Sequence[Curve], space: Space, settings: SearchSettings) -> None:
         self._curves = curves
         self._asker = Asker(space, settings)
         self._points = PointDistances(space, [curve.point for curve in curves])
-        self._free = np.array([not curve.label for curve in curves], bool)
-        self._baselines = iter([curve for curve in curves if curve.label])
+        self._free = np.ones(len(curves), bool)
+        self._places = {curve.number: place for place, curve in enumerate(curves)}
+        labelled = sum(bool(curve.label) for curve in curves)
+        given = max(labelled, getattr(settings.sampler, "startup_trials", 0))
+        self._given = iter(shuffled(curves, settings.seed)[:given])
         self._open: dict[int, optuna.Trial] = {}
 
     def next(self) -> Curve | None:
-        baseline = next(self._baselines, None)
-        if baseline is not None:
-            self._open[baseline.number], _ = self._asker.ask(baseline.point)
-            return baseline
-        if not self._free.any():
+        given = next(self._given, None)
+        if given is None and not self._free.any():
             return None
-        asked, _ = self._asker.ask()
-        place = int(np.where(self._free, self._points.to(asked.params), np.inf).argmin())
+        asked, _ = self._asker.ask(None if given is None else given.point)
+        if given is None:
+            place = int(np.where(self._free, self._points.to(asked.params), np.inf).argmin())
+        else:
+            place = self._places[given.number]
         self._free[place] = False
         self._open[self._curves[place].number] = asked
         return self._curves[place]
@@ -106,10 +110,14 @@ class PointDistances:
 
 
 def make_order(curves: Sequence[Curve], space: Space, settings: SearchSettings) -> Order:
-    """By the sampler of the settings. Of `random`, baselines and then all others evenly, whatever lies near what."""
+    """By the sampler of the settings."""
     if isinstance(settings.sampler, RandomSampler):
-        rng = np.random.default_rng(derive_seed(settings.seed, "order"))
-        drawn = [curve for curve in curves if not curve.label]
-        shuffled = [drawn[place] for place in rng.permutation(len(drawn))]
-        return Listed([*(curve for curve in curves if curve.label), *shuffled])
+        return Listed(shuffled(curves, settings.seed))
     return Sampled(curves, space, settings)
+
+
+def shuffled(curves: Sequence[Curve], seed: int) -> list[Curve]:
+    """Random search: baselines, then all others evenly, whatever lies near what."""
+    drawn = [curve for curve in curves if not curve.label]
+    places = np.random.default_rng(derive_seed(seed, "order")).permutation(len(drawn))
+    return [*(curve for curve in curves if curve.label), *(drawn[place] for place in places)]
