@@ -41,13 +41,13 @@ from mtlsearch.faces.augmentation import (
     transform_images,
     transform_labels,
 )
-from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.datasets import open_dataset
 from mtlsearch.faces.datasets.crops import crop_affine
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
-from mtlsearch.faces.exporting import export_pack
-from mtlsearch.faces.packs import Pack, ensure_pack
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.packs.batches import DeviceSplit
+from mtlsearch.faces.packs.exporting import export_pack
+from mtlsearch.faces.packs.pack import Pack, ensure_pack
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 
 LABELS = ("landmarks", "visible", "angles", "pose", "shape", "expression")
 MEAN, STD, GREY = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD, LUMA))

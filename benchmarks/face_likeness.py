@@ -23,7 +23,7 @@ BORDER = 64
 
 
 def render(path: str, count: int) -> None:
-    from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+    from mtlsearch.faces.rendering.synthetic import SyntheticRecipe, render_sample
 
     recipe = SyntheticRecipe(seed=21, train=count, image_size=160, margin=1.6)
     samples = [render_sample(recipe, "train", i) for i in range(count)]

@@ -15,8 +15,8 @@ from typing import Any
 
 import cv2
 
-from mtlsearch.faces import head_picture, renderer, strokes, synthetic
-from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.rendering import head_picture, renderer, strokes, synthetic
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe, render_sample
 
 STAGES = (
     (head_picture, "draw_look", "look"),

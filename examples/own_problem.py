@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import nn
 from torch.nn import functional
 
 from mtlsearch.training import RunConfig
+from mtlsearch.training.sample_scores import SampleScores
 from mtlsearch.training.schema import Section
 
 LENGTH = 32
@@ -85,6 +87,20 @@ class Waves:
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         signals, targets = self.splits[split]
         return errors(model(signals.to(self.device)).cpu(), targets)
+
+    # the two below may be left out: they give intervals over samples, and costs to search by
+
+    def sample_scores(self, model: nn.Module, split: str) -> dict[str, SampleScores]:
+        signals, targets = self.splits[split]
+        difference = (model(signals.to(self.device)).cpu() - targets).abs().double().numpy()
+        one_group = np.zeros(len(targets), np.int64)
+        return {
+            "frequency_error": SampleScores(difference[:, 0], one_group),
+            "phase_error": SampleScores(difference[:, 1:].mean(axis=1), one_group),
+        }
+
+    def example(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+        return self.build_model(), (torch.zeros(1, LENGTH),)
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
         mean = self.splits["train"][1].mean(0)

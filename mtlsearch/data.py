@@ -53,8 +53,8 @@ def render(
     workers: Annotated[int | None, Option(min=1, help=_WORKERS)] = None,
 ) -> None:
     """Render a synthetic set; after an interruption the same command goes on."""
-    from mtlsearch.faces.packs import ensure_pack
-    from mtlsearch.faces.synthetic import SyntheticRecipe
+    from mtlsearch.faces.packs.pack import ensure_pack
+    from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
     from mtlsearch.training.progress import progressing
 
     console = _command.screen()
@@ -109,8 +109,8 @@ def inspect(
     verify: Annotated[bool, Option("--verify", help="read everything and compare checksums")] = False,
 ) -> None:
     """Say what a pack holds: its source, its splits, their poses, and whether its files are whole."""
-    from mtlsearch.faces.inspection import describe, split_table
-    from mtlsearch.faces.packs import open_pack
+    from mtlsearch.faces.packs.inspection import describe, split_table
+    from mtlsearch.faces.packs.pack import open_pack
 
     console = _command.screen()
     opened = open_pack(folder, verify=verify)
@@ -129,8 +129,8 @@ def export(
     split: Annotated[str, Option(help="train, val or test")] = "test",
 ) -> None:
     """Write a pack in the layout of a published data set, which `pack` reads again."""
-    from mtlsearch.faces.exporting import export_pack
-    from mtlsearch.faces.packs import open_pack
+    from mtlsearch.faces.packs.exporting import export_pack
+    from mtlsearch.faces.packs.pack import open_pack
     from mtlsearch.training.progress import progressing
 
     console = _command.screen()
@@ -154,9 +154,9 @@ def preview(
     augmented: Annotated[bool, Option("--augmented", help="as a network sees them in training")] = False,
 ) -> None:
     """Make a contact sheet of faces with their landmarks: green where visible, else red."""
-    from mtlsearch.faces.contact_sheet import save_image
-    from mtlsearch.faces.packs import open_pack
-    from mtlsearch.faces.preview import pack_sheet
+    from mtlsearch.faces.packs.pack import open_pack
+    from mtlsearch.faces.pictures.contact_sheet import save_image
+    from mtlsearch.faces.pictures.preview import pack_sheet
 
     sheet = pack_sheet(open_pack(folder), split, columns, rows, scale, seed, augmented)
     path = save_image(sheet, output)

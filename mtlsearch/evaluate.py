@@ -12,7 +12,7 @@ if _command.extra_installed():
 
 if TYPE_CHECKING:
     from mtlsearch.faces.config import FaceRunConfig
-    from mtlsearch.faces.scored_data import ScoredData
+    from mtlsearch.faces.evaluation.scored_data import ScoredData
 
 
 def main(
@@ -40,7 +40,7 @@ def main(
       python -m mtlsearch.evaluate run/best.safetensors --pack packs/aflw2000
     """
     from mtlsearch.errors import InputError, unknown_name
-    from mtlsearch.faces.scored_data import ScoredData, config_of
+    from mtlsearch.faces.evaluation.scored_data import ScoredData, config_of
     from mtlsearch.training import environment
     from mtlsearch.training.evaluation import SPLITS
 
@@ -58,10 +58,10 @@ def main(
 
 def _faces(checkpoint: Path, config: FaceRunConfig, split: str, where: ScoredData, figures: Path | None) -> None:
     """The papers' table, every metric, what the network costs, and the figures."""
-    from mtlsearch.faces.checkpoint_evaluation import evaluate_system
     from mtlsearch.faces.checkpoints import load_system
-    from mtlsearch.faces.evaluation_figures import check_figures, save_figures
-    from mtlsearch.faces.scoreboard import cost_lines, metrics_table, scoreboard
+    from mtlsearch.faces.evaluation.checkpoint_evaluation import evaluate_system
+    from mtlsearch.faces.evaluation.figures import check_figures, save_figures
+    from mtlsearch.faces.evaluation.scoreboard import cost_lines, metrics_table, scoreboard
     from mtlsearch.training.loop import choose_device
     from mtlsearch.training.progress import progressing
 

@@ -32,9 +32,17 @@ def main(
       python -m mtlsearch.predict photos/ talk.mp4 --detector yunet.onnx --checkpoint run/best.safetensors --output seen
     """
     from mtlsearch.errors import InputError
-    from mtlsearch.faces.annotating import Annotator, Locate, by_detector, everywhere, find_inputs, in_box, parse_box
     from mtlsearch.faces.checkpoints import load_system
-    from mtlsearch.faces.detecting import FaceDetector
+    from mtlsearch.faces.prediction.annotating import (
+        Annotator,
+        Locate,
+        by_detector,
+        everywhere,
+        find_inputs,
+        in_box,
+        parse_box,
+    )
+    from mtlsearch.faces.prediction.detecting import FaceDetector
     from mtlsearch.training import environment
 
     console = _command.screen()

@@ -25,6 +25,10 @@ def main(
         Path | None,
         Option(help="folder of a study that goes on, after Ctrl-C, a kill, or to get more trials"),
     ] = None,
+    from_study: Annotated[
+        Path | None,
+        Option(help="folder of an older study, of which the sampler learns what it can (default space: that study's)"),
+    ] = None,
     tracking_uri: Annotated[
         str | None, Option(help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     ] = None,
@@ -61,13 +65,17 @@ def main(
     if resume is not None and (name is not None or not (resume / "space.yaml").is_file()):
         what = "a study that goes on has its name already" if name is not None else f"{resume} holds no study"
         raise InputError(f"--resume: {what}")
-    chosen = space or ("quick" if resume is None else str(resume / "space.yaml"))
+    if resume is not None and from_study is not None:
+        raise InputError("--from-study begins a study and --resume continues one; give one of them")
+    before = resume or from_study
+    chosen = space or ("quick" if before is None else str(before / "space.yaml"))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     console.print(f"ray:     {address}", soft_wrap=True)
     outcome = run_search(
         load_plan(chosen, set_, search),
         results=results,
         resume=resume,
+        from_study=from_study,
         tracking_uri=uri,
         name=name,
         address=address,

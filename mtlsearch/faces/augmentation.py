@@ -33,9 +33,9 @@ from torch.nn import functional
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces import geometry
-from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
 from mtlsearch.faces.geometry import FLIPS
-from mtlsearch.faces.morphable_model import morphable_model
+from mtlsearch.faces.morphable.coefficient_mirror import CoefficientMirror, mirror_of
+from mtlsearch.faces.morphable.morphable_model import morphable_model
 from mtlsearch.training.schema import Section
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -335,6 +335,14 @@ def transform_images(images: Tensor, draws: Draws, output_size: int) -> Tensor:
 
         return transform_fused(images, draws, output_size)
     return transform_reference(images, draws, output_size)
+
+
+def scaled(images: Tensor, image_size: int | None) -> Tensor:
+    """Network inputs (B, 3, S, S) at another side, each pixel the mean of those under it; None: as they are."""
+    if image_size is None or image_size == images.shape[-1]:
+        return images
+    side = (image_size, image_size)
+    return functional.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
 
 
 def denormalize(images: Tensor) -> Tensor:

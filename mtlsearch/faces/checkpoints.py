@@ -12,7 +12,7 @@ from mtlsearch.faces.config import FaceRunConfig
 from mtlsearch.faces.systems import SYSTEMS, System
 from mtlsearch.faces.targets import FaceStatistics
 from mtlsearch.training.checkpoint import load_weights
-from mtlsearch.training.merge import merge
+from mtlsearch.training.merge import Tree, merge
 from mtlsearch.training.recipes import parse_run_config
 
 
@@ -34,10 +34,7 @@ def load_system(path: Path, device: str | torch.device = "cpu") -> LoadedSystem:
         InputError: the file is no checkpoint of ours, belongs to another problem, or does not fit its own config.
     """
     weights = load_weights(path)
-    tree = weights.config
-    if isinstance(tree.get("model"), dict) and "pretrained" in tree["model"]:  # the weights come from this file
-        tree = merge(tree, {"model": {"pretrained": False}})
-    config = parse_run_config(tree, str(path))
+    config = parse_run_config(without_pretrained(weights.config), str(path))
     if not isinstance(config, FaceRunConfig):
         raise InputError(f"{path} belongs to the problem {config.problem}, not to faces")
     shape = weights.tensors.get("data_shape")
@@ -53,3 +50,10 @@ def load_system(path: Path, device: str | torch.device = "cpu") -> LoadedSystem:
         raise InputError(f"{path}: the weights do not fit the config: {str(error).splitlines()[-1].strip()}") from None
     model = model.to(device).to(memory_format=torch.channels_last)
     return LoadedSystem(config, model.eval(), image_size, weights.epoch, weights.metrics)
+
+
+def without_pretrained(tree: Tree) -> Tree:
+    """A run config tree whose model fetches no weights: they come from a file, or its shape alone is of interest."""
+    model = tree.get("model")
+    has = isinstance(model, dict) and "pretrained" in model
+    return merge(tree, {"model": {"pretrained": False}}) if has else tree

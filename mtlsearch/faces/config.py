@@ -6,10 +6,10 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from mtlsearch.faces.augmentation import Augmentation
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.schema import Section
 
@@ -67,6 +67,16 @@ class FaceRunConfig(RunConfig):
     system: str
     data: DataConfig = SyntheticData()
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _stages_have_smaller_images(self) -> FaceRunConfig:
+        for stage in self.training.stages:
+            limit = self.data.image_size or 1024
+            if stage.image_size is not None and not 32 <= stage.image_size <= limit:
+                raise ValueError(
+                    f"training.stages: image_size must be from 32 to data.image_size, {limit}, got {stage.image_size}"
+                )
+        return self
 
     @property
     @abstractmethod

@@ -22,10 +22,10 @@ from torch import nn
 from mtlsearch.errors import InputError
 from mtlsearch.faces.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mtlsearch.faces.metrics import geodesic_error, point_errors
-from mtlsearch.faces.predicting import normalize
-from mtlsearch.faces.profiling import seconds_per_call
-from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.prediction.predicting import normalize
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe, render_sample
 from mtlsearch.faces.systems import System
+from mtlsearch.training.costs import seconds_per_call
 
 #: read by ONNX Runtime since 1.14
 OPSET = 18

@@ -13,19 +13,22 @@ from torch import nn
 
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.faces import geometry
-from mtlsearch.faces.accumulator import FaceScores
-from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop
-from mtlsearch.faces.batches import DeviceSplit
-from mtlsearch.faces.coefficient_mirror import CoefficientMirror, mirror_of
+from mtlsearch.faces.augmentation import Augmentation, Labels, augment, centre_crop, scaled
+from mtlsearch.faces.checkpoints import LoadedSystem, without_pretrained
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
-from mtlsearch.faces.dense_labels import SOURCES, dense_of
-from mtlsearch.faces.evaluation import mean_face, predict_split, score_split
+from mtlsearch.faces.evaluation.accumulator import FaceScores
+from mtlsearch.faces.evaluation.splits import mean_face, predict_split, score_split
 from mtlsearch.faces.metrics import YAW_BINS, within_pose_limit, yaw_bin
-from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
+from mtlsearch.faces.morphable.coefficient_mirror import CoefficientMirror, mirror_of
+from mtlsearch.faces.morphable.dense_labels import SOURCES, dense_of
+from mtlsearch.faces.morphable.dense_points import COUNT as DENSE_POINTS
+from mtlsearch.faces.packs.batches import DeviceSplit
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack
 from mtlsearch.faces.systems import SYSTEMS, System
 from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Targets
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.problem import Progress
+from mtlsearch.training.sample_scores import SampleScores
 
 #: faces that statistics are taken of, and of systems with dense points, which weigh eight times as much; a training
 #: split of 3DDFA's has thirty times as many
@@ -45,6 +48,7 @@ class FaceProblem:
         self._device = torch.device("cpu")
         self._packs: dict[str, Pack] = {}
         self._splits: dict[str, DeviceSplit] = {}
+        self._shown: int | None = None
 
     @classmethod
     def config_class(cls, tree: Mapping[str, Any]) -> type[RunConfig]:
@@ -66,6 +70,10 @@ class FaceProblem:
     def to(self, device: torch.device) -> None:
         self._device = device
         self._splits.clear()
+
+    def resize(self, image_size: int | None) -> None:
+        """Images of this side from now on; landmarks stay in pixels of the config's own size."""
+        self._shown = image_size
 
     def describe_data(self) -> str:
         data = self.config.data
@@ -90,7 +98,7 @@ class FaceProblem:
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
         images, labels = self._load(indices, self.config.augmentation, generator)
-        return images, self._targets(labels)
+        return scaled(images, self._shown), self._targets(labels)
 
     def build_model(self) -> nn.Module:
         model: System = SYSTEMS[self.config.system](self.config, self._statistics)
@@ -105,8 +113,22 @@ class FaceProblem:
         return model.losses(model(images), targets)  # type: ignore[operator]
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        prediction = predict_split(model, self._images(split), self._pack(split), self.image_size)
-        return score_split(prediction, self._pack(split), split, self.image_size).compute()
+        return self._score(model, split).compute()
+
+    def sample_scores(self, model: nn.Module, split: str) -> dict[str, SampleScores]:
+        """NME in its three yaw bins and MAE, image by image."""
+        return self._score(model, split).samples()
+
+    def example(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+        """The model with random weights, and an image (1, 3, S, S). Rendered faces need not be there for it."""
+        config = self.config
+        if isinstance(config.data, SyntheticData):
+            statistics = FaceStatistics.blank(config.labels, config.data.image_size, config.points or 68, DENSE_POINTS)
+        else:
+            self.prepare()
+            statistics = self._statistics
+        model = SYSTEMS[config.system](type(config).model_validate(without_pretrained(config.tree())), statistics)
+        return model.to(memory_format=torch.channels_last), (torch.zeros(1, 3, self.image_size, self.image_size),)
 
     def trivial_metrics(self, split: str) -> dict[str, float]:
         """The mean landmarks and mean angles of the training split, for every face."""
@@ -116,9 +138,8 @@ class FaceProblem:
     def figures(self, model: nn.Module, split: str, folder: Path) -> dict[str, Path]:
         """The cumulative error distribution, and the worst, middle and best faces, for the report of a study."""
         # drawing and measuring import more than training needs
-        from mtlsearch.faces.checkpoint_evaluation import evaluate_system
-        from mtlsearch.faces.checkpoints import LoadedSystem
-        from mtlsearch.faces.evaluation_figures import save_figures
+        from mtlsearch.faces.evaluation.checkpoint_evaluation import evaluate_system
+        from mtlsearch.faces.evaluation.figures import save_figures
 
         assert isinstance(model, System)
         loaded = LoadedSystem(self.config, model, self.image_size, 0, {})
@@ -146,6 +167,10 @@ class FaceProblem:
         if "dense" not in asked or "dense" in stored:
             return asked
         return tuple(dict.fromkeys([name for name in asked if name != "dense"] + list(SOURCES)))
+
+    def _score(self, model: nn.Module, split: str) -> FaceScores:
+        prediction = predict_split(model, self._images(split), self._pack(split), self.image_size, self._shown)
+        return score_split(prediction, self._pack(split), split, self.image_size)
 
     def _pack(self, split: str) -> Pack:
         if not self._packs:

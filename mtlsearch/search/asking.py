@@ -38,10 +38,14 @@ class Asker:
         asked = self._study.ask()
         return asked, self._space.resolve(lambda name, parameter: _suggest(asked, name, parameter))
 
-    def tell(self, asked: optuna.Trial, figures: Figures | None) -> None:
-        """The objectives of a trial's best epoch; None, or a figure that is missing or not finite: it failed."""
+    def tell(self, asked: optuna.Trial, figures: Figures | None) -> bool:
+        """The objectives of a trial's best epoch; None, or a figure that is missing or not finite: it failed.
+
+        Returns whether it did not.
+        """
         values = self._values(figures)
         self._study.tell(asked, values, state=OptunaState.FAIL if values is None else None)
+        return values is not None
 
     def tell_elsewhere(self, asked: optuna.Trial, point: Point, figures: Figures | None) -> None:
         """What came of `point`, which was tried in the place of the one that was asked."""

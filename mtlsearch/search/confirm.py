@@ -7,15 +7,16 @@ that differences are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 
-import numpy as np
-from scipy import stats
-
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.figures import is_cost, metric_of
+from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.study import TrialState, trial_folder
 from mtlsearch.search.winner import rank
+from mtlsearch.training.sample_scores import SCORES, Scores, load_scores
 from mtlsearch.training.seeding import derive_seed
 
 #: below this many seeds values are printed and nothing is claimed
@@ -39,45 +40,27 @@ class Confirmed:
     trial: TrialState
     """of the search"""
     runs: tuple[TrialState, ...]
+    scores: tuple[Scores, ...] = ()
+    """of each run's samples; empty mappings where the problem does not give them"""
 
     @property
     def complete(self) -> bool:
         """Whether every run came to its end."""
         return bool(self.runs) and all(run.status == "finished" for run in self.runs)
 
-    def values(self, metric: str, split: str = "val") -> list[float]:
-        """One figure per run: best epoch's on validation, its weights' on test. NaN for a run that failed."""
-        if split == "test":
-            return [run.test.get(metric, math.nan) for run in self.runs]
-        return [run.best.get(f"val/{metric}", math.nan) for run in self.runs]
+    def values(self, name: str, split: str = "val") -> list[float]:
+        """An objective's figure per run: the best epoch's on validation, its weights' on test; a cost has no split.
+        NaN for a run that failed."""
+        if split == "test" and not is_cost(name):
+            return [run.test.get(metric_of(name), math.nan) for run in self.runs]
+        return [run.best.get(name, math.nan) for run in self.runs]
 
-    def mean(self, metric: str, split: str = "val") -> float:
-        return fmean(self.values(metric, split))
+    def mean(self, name: str, split: str = "val") -> float:
+        return fmean(self.values(name, split))
 
-    def spread(self, metric: str, split: str = "val") -> float:
-        values = self.values(metric, split)
+    def spread(self, name: str, split: str = "val") -> float:
+        values = self.values(name, split)
         return stdev(values) if len(values) > 1 else math.nan
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One candidate against another on one figure, paired by seed."""
-
-    metric: str
-    split: str
-    by_seed: tuple[float, ...]
-    """the one's figures less the other's"""
-    bounds: tuple[float, float] | None
-    """95 % interval of the mean; None with too few seeds to claim anything"""
-
-    @property
-    def mean(self) -> float:
-        return fmean(self.by_seed)
-
-    @property
-    def tied(self) -> bool:
-        """Whether the interval admits no difference."""
-        return self.bounds is not None and self.bounds[0] <= 0 <= self.bounds[1]
 
 
 def name_of(trial: TrialState) -> str:
@@ -100,55 +83,44 @@ def fresh_seeds(study_seed: int, count: int) -> list[int]:
     return [derive_seed(study_seed, "confirm", position) % 2**31 for position in range(count)]
 
 
-def collect(trials: Iterable[TrialState], candidates: Sequence[Candidate], seeds: Sequence[int]) -> list[Confirmed]:
-    """The candidates with their runs among `trials`, those of the same seeds in the same places."""
-    runs = {(trial.label, trial.config["seed"]): trial for trial in trials if trial.phase == "confirm"}
-    return [
-        Confirmed(
-            candidate.name,
-            bool(candidate.trial.label),
-            candidate.trial,
-            tuple(runs[candidate.name, seed] for seed in seeds if (candidate.name, seed) in runs),
-        )
-        for candidate in candidates
-    ]
+def collect(
+    trials: Iterable[TrialState], candidates: Sequence[Candidate], seeds: Sequence[int], study: Path
+) -> list[Confirmed]:
+    """The candidates with their runs among `trials`, those of the same seeds in the same places.
 
-
-def ranking(confirmed: Sequence[Confirmed], objectives: Mapping[str, str]) -> tuple[list[Confirmed], str]:
-    """The confirmed from best to worst by their validation means, and the rule; one with a failed run takes no part."""
-    figures = {
-        position: {name: one.mean(name.removeprefix("val/")) for name in objectives}
-        for position, one in enumerate(confirmed)
-        if one.complete
-    }
-    order, rule = rank(figures, [position for position in figures if confirmed[position].baseline], objectives)
-    return [confirmed[position] for position in order], rule
-
-
-def paired_difference(one: Confirmed, other: Confirmed, metric: str, split: str) -> np.ndarray:
-    """(seeds,) figures of `one` less those of `other` on the same seeds."""
-    return np.array(one.values(metric, split)) - np.array(other.values(metric, split))
-
-
-def compare(one: Confirmed, other: Confirmed, objectives: Iterable[str]) -> list[Comparison]:
-    """`one` against `other` on every objective, on validation and on test."""
+    study: the folder of the study, where the figures of each sample lie.
+    """
+    by_seed = {(trial.label, trial.config["seed"]): trial for trial in trials if trial.phase == "confirm"}
     found = []
-    for name in objectives:
-        metric = name.removeprefix("val/")
-        for split in ("val", "test"):
-            differences = paired_difference(one, other, metric, split)
-            found.append(Comparison(metric, split, tuple(differences.tolist()), interval(differences)))
+    for candidate in candidates:
+        runs = tuple(by_seed[candidate.name, seed] for seed in seeds if (candidate.name, seed) in by_seed)
+        scores = tuple(load_scores(trial_folder(study, run.number) / SCORES) for run in runs)
+        found.append(Confirmed(candidate.name, bool(candidate.trial.label), candidate.trial, runs, scores))
     return found
 
 
-def interval(differences: np.ndarray) -> tuple[float, float] | None:
-    """95 % interval of the mean difference over seeds, by Student's t; None with too few seeds to claim anything."""
-    if len(differences) < ENOUGH_SEEDS or not np.isfinite(differences).all():
-        return None
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
-    bounds = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    return float(bounds.low), float(bounds.high)
+def ranking(confirmed: Sequence[Confirmed], settings: SearchSettings) -> tuple[list[Confirmed], str]:
+    """The confirmed from best to worst by their validation means, and the rule; one with a failed run takes no part."""
+    figures = {
+        position: {name: one.mean(name) for name in settings.objectives}
+        for position, one in enumerate(confirmed)
+        if one.complete
+    }
+    baselines = [position for position in figures if confirmed[position].baseline]
+    order, rule = rank(figures, baselines, settings.objectives, settings.winner)
+    return [confirmed[position] for position in order], rule
+
+
+def columns(objectives: Iterable[str]) -> list[tuple[str, str]]:
+    """(split, objective) of every figure of a confirmation: both splits of the metrics, then the costs."""
+    names = list(objectives)
+    metrics = [(split, name) for split in ("val", "test") for name in names if not is_cost(name)]
+    return metrics + [("", name) for name in names if is_cost(name)]
+
+
+def heading_of(split: str, name: str) -> str:
+    """What a table calls such a figure: "test/nme", "cost/macs"."""
+    return f"{split}/{metric_of(name)}" if split else name
 
 
 def certainty(seeds: int) -> str:
@@ -157,4 +129,4 @@ def certainty(seeds: int) -> str:
         return (
             f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
         )
-    return f"intervals are over {seeds} training seeds; the images of the splits are the same for all"
+    return f"intervals of 95 %, by the bootstrap over {seeds} training seeds and, where samples are scored, over images"

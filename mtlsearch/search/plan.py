@@ -12,9 +12,11 @@ from typing import Any
 
 from mtlsearch.errors import InputError, unknown_name
 from mtlsearch.search.distributions import Options
+from mtlsearch.search.figures import is_cost
 from mtlsearch.search.settings import GridSampler, SearchSettings
 from mtlsearch.search.space import Point, Space
 from mtlsearch.training.config import RunConfig
+from mtlsearch.training.costs import COSTS
 from mtlsearch.training.merge import VARIANT_KEYS, Tree, contains_distribution, is_distribution, merge
 from mtlsearch.training.problem import find_problem
 from mtlsearch.training.recipes import apply_overrides, parse_run_config, recipe_tree
@@ -103,7 +105,7 @@ def load_plan(name_or_path: str, overrides: Iterable[str] = (), search: Mapping[
     base = recipe_tree(document["base"], relative_to=path.parent) if document.get("base") is not None else {}
     settings = validate(SearchSettings, merge(document["search"], search or {}), f"{path.name}: search")
     space = Space(base, changes)
-    _check_every_option(space, path.name)
+    _check_every_option(space, settings, path.name)
     _check_objectives(space, settings, path.name)
     # an override that is a distribution widens the space; a baseline keeps its own value there
     fixed = [override for override in overrides if not contains_distribution(apply_overrides({}, [override]))]
@@ -156,17 +158,29 @@ def _sized(space: Space, settings: SearchSettings, source: str) -> SearchSetting
     return settings
 
 
-def _check_every_option(space: Space, source: str) -> None:
+def _check_every_option(space: Space, settings: SearchSettings, source: str) -> None:
     for tree in space.probes():
-        parse_run_config(tree, source)
+        config = parse_run_config(tree, source)
+        if settings.proxy is not None:
+            if contains_distribution(settings.proxy.full):
+                raise InputError(f"{source}: search.proxy.full: has one size, and so no distributions")
+            parse_run_config(merge(config.tree(), settings.proxy.full), f"{source}: search.proxy.full")
 
 
 def _check_objectives(space: Space, settings: SearchSettings, source: str) -> None:
     config = parse_run_config(next(space.probes()), source)
-    known = {f"val/{name}" for name in find_problem(config.problem).metrics}
+    problem = find_problem(config.problem)
+    costs = [f"cost/{name}" for name in COSTS] if hasattr(problem, "example") else []
+    known = [*(f"val/{name}" for name in problem.metrics), *costs]
     for name in settings.objectives:
         if name not in known:
             raise InputError(f"{source}: search.objectives: {unknown_name('metric', name, known)}")
+    first, _ = settings.first_objective
+    if is_cost(first):
+        raise InputError(
+            f"{source}: search.objectives: {first} does not change while a model trains, so it cannot be the first, "
+            "which decides the best epoch; put a metric (val/…) before it"
+        )
 
 
 def _baseline(space: Space, name: str, space_path: Path, overrides: Iterable[str]) -> Baseline:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -64,9 +67,7 @@ class Recorder(Callback):
             self._end(number, "finished")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        error = trial.get_pickled_error() or trial.get_error()
-        text = str(error).strip().splitlines() or ["the worker died"]
-        self._end(trial.config["job"].number, "failed", text[-1])
+        self._end(trial.config["job"].number, "failed", _reason(_error_of(trial)))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
@@ -76,6 +77,22 @@ class Recorder(Callback):
             write_record(self._study, state)
         for observer in self._observers:
             observer.trial_ended(state)
+
+
+def _error_of(trial: Trial) -> object:
+    """What this process has just noted of a trial's end; Ray's own getters look where it arrives later."""
+    if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
+        return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).exists() else ""
+
+
+def _reason(error: object) -> str:
+    """Why Ray gave a trial up, in a line."""
+    if isinstance(error, OutOfMemoryError):
+        return "its worker was killed because the machine's memory ran out; run fewer trials at a time"
+    if isinstance(error, (ActorDiedError, WorkerCrashedError)):
+        return "its worker process died: killed from outside, for want of memory, or by a crash of native code"
+    return (str(error).strip().splitlines() or ["the worker died"])[-1]
 
 
 def write_record(study: Study, trial: TrialState) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,22 @@ from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
 from mtlsearch.errors import InputError
-from mtlsearch.search import confirm, tables
+from mtlsearch.search import confirm, proxy, tables
+from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
 from mtlsearch.search.executors.resources import plan_resources
+from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
-from mtlsearch.search.study import CONFIRMATION, WINNER, Study, TrialState
+from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
+from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
+from mtlsearch.search.words import number
 from mtlsearch.tracking import Tracker
 from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.folders import check_name
@@ -63,16 +67,20 @@ def run_search(
     concurrent: int | None = None,
     console: Console | None = None,
     resume: Path | None = None,
+    from_study: Path | None = None,
 ) -> SearchOutcome:
     """Searches, confirms, and leaves everything in a folder of its own under `results`.
 
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
     again, and one that was under way continues from its last epoch.
+    from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
+    check_baselines(plan)
+    lessons = learn_from(from_study, plan) if from_study is not None else None
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
     _check_results(results)
     check_name(results, name)
@@ -83,15 +91,20 @@ def run_search(
     try:
         with warnings.catch_warnings(), running_ray(resources, address):
             warnings.filterwarnings("ignore", module=r"ray\..*")
-            problem = _prepare(plan, console)
+            # the data of all options; of a range over data, what lies between its ends is left to the trials
+            problem = _prepare(plan.probe_trees(), plan.name, console)
             if resume is None:
-                study = Study.create(results, plan, name, problem.describe_data())
+                study = Study.create(
+                    results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
+                )
             else:
                 study = Study.reopen(resume, plan)
             console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
             console.print(
                 f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
             )
+            if lessons is not None:
+                console.print("\n".join(lessons.lines()), soft_wrap=True)
             if resume is not None:
                 ended = study.ended("search") + study.ended("confirm")
                 console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
@@ -122,26 +135,27 @@ class _Search:
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
-        ranked = candidates(self.study.of_phase("search"), self.plan.settings.objectives)
+        settings = self.plan.settings
+        ranked = candidates(self.study.of_phase("search"), settings.objectives, settings.winner)
         if not ranked:
             if whole:
                 self._write_report(problem)
             self.tracked.finish(None, interrupted=not whole)
             return SearchOutcome(self.study, None, (), not whole)
         winner = ranked[0]
-        self._keep(winner, ranked)
+        self._keep(winner)
         confirmed: list[confirm.Confirmed] = []
-        if whole and self.plan.settings.confirm.seeds:
-            settings = self.plan.settings
+        if whole and settings.confirm.seeds:
             chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
             seeds = confirm.fresh_seeds(settings.seed, settings.confirm.seeds)
             whole = self._confirm(chosen, seeds)
-            runs = confirm.collect(self.study.trials.values(), chosen, seeds)
-            confirmed, rule = confirm.ranking(runs, settings.objectives)
+            runs = confirm.collect(self.study.trials.values(), chosen, seeds, self.study.folder)
+            confirmed, rule = confirm.ranking(runs, settings)
         if whole and confirmed:
             winner = confirmed[0].trial
-            self._keep(winner, ranked)
+            self._keep(winner)
             self._report(confirmed, rule, problem)
+        whole = whole and self._at_full_size(ranked)
         if whole:
             self._write_report(problem)
         self.tracked.finish(winner, interrupted=not whole)
@@ -153,46 +167,70 @@ class _Search:
         rule = make_rule(settings, epochs)
         self._replay(rule)
         missing = settings.num_samples - self.study.ended("search")
+        ended_by = ""
         if missing > 0:
             searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
             scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
                 self.executor.run("search", searcher, scheduler, recorder, missing)
-        return self.study.ended("search") >= settings.num_samples
+            if ended_by := searcher.ended_by:
+                self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
+        begun = len(self.study.of_phase("search"))
+        return self.study.ended("search") >= (begun if ended_by else settings.num_samples)
 
     def _replay(self, rule: StoppingRule) -> None:
         """Tells a fresh rule what happened before. A trial that it stopped just when the study was killed ends here."""
         stopped: dict[int, bool] = {}
-        for number, row in self.study.past_epochs:
-            stopped[number] = rule.stops(number, int(row["epoch"]), row)
-        for number, stops in stopped.items():
-            trial = self.study.trials[number]
+        for trial_number, row in self.study.past_epochs:
+            stopped[trial_number] = rule.stops(trial_number, int(row["epoch"]), row)
+        for trial_number, stops in stopped.items():
+            trial = self.study.trials[trial_number]
             whole = len(trial.history) >= trial.config["training"]["epochs"]
             if stops and trial.status == "running" and not trial.label and not whole:
-                self.study.end_trial(number, "stopped", f"early stopping after epoch {len(trial.history)}")
+                self.study.end_trial(trial_number, "stopped", f"early stopping after epoch {len(trial.history)}")
                 write_record(self.study, trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
+        runs = [(one.name, {**one.trial.config, "seed": seed}) for seed in seeds for one in chosen]
+        return self._run_again("confirm", runs, score_test=True)
 
-        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase("confirm")}
+    def _at_full_size(self, ranked: Sequence[TrialState]) -> bool:
+        """Trains what the proxy settings ask for, and says how far the search's order is that of the full size."""
+        settings, searched = self.plan.settings, self.study.of_phase("search")
+        chosen = proxy.choose_pairs(searched, ranked, settings)
+        if not chosen:
+            return True
+        self.console.print(f"\ntraining {', '.join(one.name for one in chosen)} at full size")
+        seed = confirm.fresh_seeds(settings.seed, 1)[0]
+        runs = [(one.name, proxy.full_config(one, settings, seed)) for one in chosen]
+        _prepare([config for _, config in runs], self.plan.name, self.console)
+        whole = self._run_again("full", runs, score_test=False)
+        if whole:
+            for one in proxy.fidelity(proxy.collect_pairs(self.study.trials.values(), searched), settings.objectives):
+                over = f"over {one.pairs} configurations"
+                self.console.print(f"  {one.objective}: rank correlation with full size {number(one.rho)} {over}")
+                if one.warning:
+                    self.console.print(f"  {one.warning}", soft_wrap=True)
+        return whole
 
-        def start(candidate: confirm.Candidate, seed: int) -> dict[str, Any]:
-            trial = begun.get((candidate.name, seed))
-            if trial is None:
-                config = {**candidate.trial.config, "seed": seed}
-                trial = self.study.add_trial("confirm", candidate.name, config, {})
-            return self._launch(trial, score_test=True)
+    def _run_again(self, phase: Phase, runs: Sequence[tuple[str, dict[str, Any]]], score_test: bool) -> bool:
+        """Trains configs whole, each by its name and seed, and says whether all came to an end."""
+        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
 
-        pairs = [(one, seed) for seed in seeds for one in chosen]
-        due = [pair for pair in pairs if _due(begun.get((pair[0].name, pair[1])))]
-        queue = [lambda one=one, seed=seed: start(one, seed) for one, seed in due]
-        if queue:
+        def start(name: str, config: dict[str, Any]) -> dict[str, Any]:
+            trial = begun.get((name, config["seed"])) or self.study.add_trial(phase, name, config, {})
+            return self._launch(trial, score_test=score_test)
+
+        due = [run for run in runs if _due(begun.get((run[0], run[1]["seed"])))]
+        if due:
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, table])
-                self.executor.run("confirm", QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
-        return not any(trial.status == "running" for trial in self.study.of_phase("confirm"))
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
+                queue = [lambda run=run: start(*run) for run in due]
+                self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+        trials = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
+        return not any(_due(trials.get((name, config["seed"]))) for name, config in runs)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -211,17 +249,13 @@ class _Search:
     def _table(self) -> tables.TrialTable:
         return tables.TrialTable(self.console, self.plan, self.study.trials)
 
-    def _keep(self, winner: TrialState, ranked: Sequence[TrialState]) -> None:
-        """The winner's record and weights beside the leaderboard; weights that nobody needs any more go."""
+    def _keep(self, winner: TrialState) -> None:
+        """The winner's record and weights beside the leaderboard."""
         folder = self.study.trial_folder(winner.number)
         for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
             temporary = self.study.folder / f".{kept}"
             shutil.copyfile(folder / name, temporary)
             os.replace(temporary, self.study.folder / kept)
-        needed = {trial.number for trial in ranked[: max(3, self.plan.settings.confirm.top)]} | {winner.number}
-        for trial in self.study.trials.values():
-            if trial.number not in needed and not (trial.phase == "search" and trial.label):
-                (self.study.trial_folder(trial.number) / BEST).unlink(missing_ok=True)
 
     def _report(self, confirmed: Sequence[confirm.Confirmed], rule: str, problem: Problem) -> None:
         trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}
@@ -255,7 +289,7 @@ class _Search:
 
 
 def _due(trial: TrialState | None) -> bool:
-    """Whether a confirmation run has not begun, or was under way when the study was killed."""
+    """Whether a run has not begun, or was under way when the study was killed."""
     return trial is None or trial.status == "running"
 
 
@@ -267,18 +301,18 @@ def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[st
     writer.writerow(["name", "baseline", "seed", "trial", *(f"{s}/{m}" for s in ("val", "test") for m in metrics)])
     for one in confirmed:
         for position, run in enumerate(one.runs):
-            figures = [one.values(metric, split)[position] for split in ("val", "test") for metric in metrics]
+            figures = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
             writer.writerow([one.name, one.baseline, run.config["seed"], run.number, *figures])
     figures = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
     writer.writerow(["constant prediction", "", "", "", *figures])
     return text.getvalue()
 
 
-def _prepare(plan: SearchPlan, console: Console) -> Problem:
-    """Makes ready the data sets of the space's options before trials start; a range over data is left to its trials."""
+def _prepare(trees: Iterable[Mapping[str, Any]], source: str, console: Console) -> Problem:
+    """Makes ready the data sets of these configs before trials start, and returns the first one's problem."""
     prepared: dict[str, Problem] = {}
-    for tree in plan.probe_trees():
-        config = parse_run_config(tree, plan.name)
+    for tree in trees:
+        config = parse_run_config(tree, source)
         key = f"{config.problem} {tree.get('data')}"
         if key not in prepared:
             problem = find_problem(config.problem)(config)

@@ -15,11 +15,15 @@ import optuna
 from ray.tune.search import Searcher
 
 from mtlsearch.search.asking import Asker
+from mtlsearch.search.constraints import DRAWS, Checker
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.settings import GridSampler
 from mtlsearch.search.space import Point
 from mtlsearch.search.study import Study, TrialState
+from mtlsearch.training.config import RunConfig
 
+#: trials that fail one after the other, and none before them that did not, after which the rest would fail too
+_HOPELESS = 5
 Launch = Callable[[TrialState], dict[str, Any]]
 """called when a trial is registered, before it starts; returns what the trainable gets"""
 
@@ -40,8 +44,8 @@ class _StatelessSearcher(Searcher):
 class StudySearcher(_StatelessSearcher):
     """Suggests what a kill left unfinished, then the baselines, then what users ask for, then what the sampler draws.
 
-    Of a study that is continued, Optuna is told every trial that has ended; the sampler's generator starts from another
-    seed than at first, so that it does not draw the same points again.
+    Optuna is told what the study learned from another one, and of a study that is continued every trial that has ended;
+    the sampler's generator then starts from another seed than at first, so that it does not draw the same points again.
     """
 
     def __init__(self, study: Study, launch: Launch) -> None:
@@ -51,14 +55,21 @@ class StudySearcher(_StatelessSearcher):
         self._study, self._launch = study, launch
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
+        self._checker = Checker(settings.constraints)
         self._asker = Asker(plan.space, settings, drawn=len(trials))
+        for point, figures in study.learned:
+            self._asker.tell(self._asker.ask(point)[0], figures)
         self._tell_ended(trials)
         self._unfinished = deque(trial for trial in trials if trial.status == "running")
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
         known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        known += [point for point, _ in study.learned]
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
-        self._grid = (point for point in points if point not in known)
+        self._grid = (point for point in points if point not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
+        self._failed, self._ended = 0, 0
+        self.ended_by = ""
+        """why no more trials are suggested although fewer than asked for have begun, in words"""
 
     def suggest(self, trial_id: str) -> Any:
         if self._unfinished:
@@ -66,11 +77,17 @@ class StudySearcher(_StatelessSearcher):
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study
-        if len(study.of_phase("search")) >= study.plan.settings.num_samples:
+        if self.ended_by or len(study.of_phase("search")) >= study.plan.settings.num_samples:
+            return Searcher.FINISHED
+        if self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
+            self.ended_by = f"the first {self._ended} trials all failed"
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None
         decided = baseline.point if baseline is not None else self._requests.next_trial() or next(self._grid, None)
-        asked, config = self._ask(decided)
+        drawn = self._draw() if decided is None else self._ask(decided)
+        if drawn is None:
+            return Searcher.FINISHED
+        asked, config = drawn[0], drawn[1].tree()
         if baseline is not None and config != baseline.config.tree():
             raise AssertionError(f"the first trials do not resolve to the baseline {baseline.name}")
         trial = study.add_trial("search", baseline.name if baseline else "", config, asked.params)
@@ -79,12 +96,32 @@ class StudySearcher(_StatelessSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         figures = {key.removeprefix("best/"): value for key, value in (result or {}).items() if key.startswith("best/")}
-        self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        useful = self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        self._ended, self._failed = self._ended + 1, self._failed + (not useful)
 
-    def _ask(self, point: Point | None) -> tuple[optuna.Trial, dict[str, Any]]:
-        """A trial of Optuna's at `point`, or where its sampler says, and the complete config there."""
+    def _draw(self) -> tuple[optuna.Trial, RunConfig] | None:
+        """What the sampler draws, the first that satisfies the constraints; None where none of many does."""
+        if isinstance(self._study.plan.settings.sampler, GridSampler):
+            self.ended_by = "every point of the grid that satisfies the constraints has been tried"
+            return None
+        fault = ""
+        for _ in range(DRAWS):
+            asked, config = self._ask(None)
+            fault = self._checker.fault(config)
+            if not fault:
+                return asked, config
+            self._asker.tell(asked, None)
+        self.ended_by = f"none of {DRAWS} points that were drawn satisfies the constraints, the last because {fault}"
+        return None
+
+    def _allowed(self, point: Point) -> bool:
+        plan = self._study.plan
+        return not self._checker.fault(plan.config_of(plan.space.at(point)))
+
+    def _ask(self, point: Point | None) -> tuple[optuna.Trial, RunConfig]:
+        """A trial of Optuna's at `point`, or where its sampler says, and the config there."""
         asked, tree = self._asker.ask(point)
-        return asked, self._study.plan.config_of(tree).tree()
+        return asked, self._study.plan.config_of(tree)
 
     def _tell_ended(self, trials: Iterable[TrialState]) -> None:
         for trial in trials:

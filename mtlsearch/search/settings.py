@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mtlsearch.training.schema import Section
 
@@ -88,6 +88,46 @@ class Confirm(Section):
     seeds: Annotated[int, Field(ge=0)] = 3
 
 
+class Proxy(Section):
+    """What the search says about the real training: winners, baselines and others again, at their full size."""
+
+    full: Annotated[dict[str, Any], Field(min_length=1)]
+    """keys of the run config as they are at full size, laid over each trial's config"""
+    spread: Annotated[int, Field(ge=0)] = 4
+    """configurations besides, at even steps through the ranks of the finished trials"""
+
+
+class Constraints(Section):
+    """What a configuration must satisfy to be tried. A baseline that does not is an error."""
+
+    max_params: PositiveFloat | None = None
+    max_macs: PositiveFloat | None = None
+    """multiply–accumulates of one sample"""
+    predicate: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    """module:function, called with the complete config as a dict; what it returns says whether the trial may be"""
+
+
+class MeanRatio(Section):
+    """The smallest geometric mean of the objectives' ratios to the better baseline's, of the Pareto front."""
+
+    name: Literal["mean_ratio"] = "mean_ratio"
+
+
+class FirstObjective(Section):
+    """The best by the first objective."""
+
+    name: Literal["first"] = "first"
+
+
+class Within(Section):
+    """The best by `then` of those whose first objective is within `percent` of the best: the smallest good model."""
+
+    name: Literal["within"]
+    then: str
+    percent: PositiveFloat = 2.0
+
+
+WinnerRule = Annotated[MeanRatio | FirstObjective | Within, Field(discriminator="name")]
 SamplerConfig = Annotated[TPE | GP | NSGA2 | Sobol | RandomSampler | GridSampler, Field(discriminator="name")]
 EarlyStoppingConfig = Annotated[
     ASHA | Hyperband | MultiObjectiveASHA | Median | NoEarlyStopping, Field(discriminator="name")
@@ -104,7 +144,11 @@ class SearchSettings(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     early_stopping: EarlyStoppingConfig = NoEarlyStopping()
     start_with: list[str] = []
+    constraints: Constraints = Constraints()
+    winner: WinnerRule = MeanRatio()
+    """which of the Pareto front is called the best"""
     confirm: Confirm = Confirm()
+    proxy: Proxy | None = None
     report: bool = True
     """write report.html and figures/ at the end"""
 
@@ -113,8 +157,9 @@ class SearchSettings(Section):
     def _names_stand_for_sections(cls, data: Any) -> Any:
         """`sampler: tpe` is short for `sampler: {name: tpe}`."""
         if isinstance(data, dict):
+            named = ("sampler", "early_stopping", "winner")
             return {
-                key: {"name": value} if key in ("sampler", "early_stopping") and isinstance(value, str) else value
+                key: {"name": value} if key in named and isinstance(value, str) else value
                 for key, value in data.items()
             }
         return data
@@ -125,6 +170,13 @@ class SearchSettings(Section):
             raise ValueError(
                 f"start_with lists {len(self.start_with)} trials and num_samples allows {self.num_samples}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_rule_names_an_objective(self) -> SearchSettings:
+        if isinstance(self.winner, Within) and self.winner.then not in list(self.objectives)[1:]:
+            others = ", ".join(list(self.objectives)[1:]) or "none"
+            raise ValueError(f"winner.then must be an objective besides the first ({others}), got {self.winner.then!r}")
         return self
 
     @property

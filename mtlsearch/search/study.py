@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
-from mtlsearch.search.pareto import cost
+from mtlsearch.search.pareto import Figures, cost
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
 from mtlsearch.training.folders import new_folder
@@ -26,8 +26,12 @@ from mtlsearch.training.loop import Row
 from mtlsearch.training.merge import flatten
 from mtlsearch.training.yaml_files import dump_yaml, write_text
 
+Learned = tuple[Point, Figures]
+"""a trial of another study: its point in this one's space, and the figures of its best epoch"""
 Status = Literal["running", "finished", "stopped", "failed"]
-Phase = Literal["search", "confirm"]
+Phase = Literal["search", "confirm", "full"]
+#: what the phases of a study are called
+PHASES: dict[Phase, str] = {"search": "search", "confirm": "confirmation", "full": "full size"}
 
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
@@ -54,11 +58,12 @@ class TrialState:
 
     @property
     def best(self) -> Row:
-        """The newest `best/val/…` figures, without the prefix: `{"val/nme": …}`; empty before the first epoch."""
+        """The newest `best/…` figures and costs, without the prefix: `{"val/nme": …}`; empty before the first epoch."""
         if not self.history:
             return {}
-        last = self.history[-1]
-        return {key[len("best/") :]: value for key, value in last.items() if key.startswith("best/val/")}
+        found = {key[len("best/") :]: value for key, value in self.history[-1].items() if key.startswith("best/")}
+        found.pop("epoch", None)
+        return found
 
     @property
     def best_epoch(self) -> int:
@@ -80,6 +85,8 @@ class Study:
         self.identity = identity
         """a name that no other study has, for those who keep records of it elsewhere"""
         self.trials: dict[int, TrialState] = {trial.number: trial for trial in trials}
+        self.learned: list[Learned] = []
+        """what the sampler is told before the first trial"""
         self.past_epochs: list[tuple[int, Row]] = []
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
         self._lock = _locked(folder)
@@ -88,10 +95,17 @@ class Study:
         self._journal = Journal(folder / JOURNAL)
 
     @classmethod
-    def create(cls, results: Path, plan: SearchPlan, name: str | None = None, data: str = "") -> Study:
+    def create(
+        cls,
+        results: Path,
+        plan: SearchPlan,
+        name: str | None = None,
+        data: str = "",
+        learned: Iterable[Learned] = (),
+    ) -> Study:
         """A new study in a folder of its own under `results`; two that start in one second get two folders.
 
-        data: what data its numbers come from, in words.
+        data: what data its numbers come from, in words; learned: trials of another study.
 
         Raises:
             InputError: the folder cannot be written, or a study of this name is there.
@@ -102,6 +116,9 @@ class Study:
         study = cls(folder, plan, uuid.uuid4().hex)
         event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
         study._journal.append({**event, "time": time.time()})
+        study.learned = list(learned)
+        if study.learned:
+            study._journal.append({"event": "learned", "trials": study.learned, "time": time.time()})
         return study
 
     @classmethod
@@ -122,11 +139,14 @@ class Study:
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
         study_files(folder, plan)
         study.past_epochs = _epochs(events)
+        study.learned = [
+            (point, figures) for one in events if one["event"] == "learned" for point, figures in one["trials"]
+        ]
         study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
         return study
 
     def trial_folder(self, number: int) -> Path:
-        return self.folder / "trials" / f"{number:04d}"
+        return trial_folder(self.folder, number)
 
     def add_trial(self, phase: Phase, label: str, config: Mapping[str, Any], point: Point) -> TrialState:
         """Registers the next trial before it starts."""
@@ -172,6 +192,11 @@ class Study:
     def close(self) -> None:
         self._journal.close()
         self._lock.release()
+
+
+def trial_folder(study: Path, number: int) -> Path:
+    """Where the checkpoints and the record of a trial lie."""
+    return study / "trials" / f"{number:04d}"
 
 
 def read_trials(folder: Path) -> list[TrialState]:

@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from mtlsearch.search.confirm import Confirmed, compare
+from mtlsearch.search.comparison import compare
+from mtlsearch.search.confirm import Confirmed, columns, heading_of
+from mtlsearch.search.figures import metric_of
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.study import TrialState
+from mtlsearch.search.words import number
 
 _MARKS = {"running": "…", "finished": "✓", "stopped": "✂", "failed": "✗"}
 
@@ -47,9 +50,11 @@ class TrialTable:
         return trial_table(self._plan, list(self._trials.values())[-40:])
 
     def _line(self, trial: TrialState) -> str:
-        what = "confirm" if trial.phase == "confirm" else "trial"
+        what = "trial" if trial.phase == "search" else trial.phase
         name = f"{what} {trial.number}" + (f" ({trial.label})" if trial.label else "")
-        figures = "  ".join(f"{key[4:]} {trial.best.get(key, math.nan):.3f}" for key in self._plan.settings.objectives)
+        figures = "  ".join(
+            f"{metric_of(key)} {number(trial.best.get(key, math.nan))}" for key in self._plan.settings.objectives
+        )
         axes = " ".join(choices(trial).values()) if trial.phase == "search" else ""
         end = f"  [{trial.reason}]" if trial.reason else ""
         return f"{name}: {trial.status}  {figures}  best epoch {trial.best_epoch}/{len(trial.history)}  {axes}{end}"
@@ -66,13 +71,13 @@ def trial_table(plan: SearchPlan, trials: Sequence[TrialState], title: str | Non
     table.add_column("trial", justify="right", no_wrap=True, min_width=5)
     table.add_column("", no_wrap=True, min_width=1)
     for name in plan.settings.objectives:
-        table.add_column(name.removeprefix("val/"), justify="right", no_wrap=True, min_width=7)
+        table.add_column(metric_of(name), justify="right", no_wrap=True, min_width=7)
     table.add_column("epochs", justify="right", no_wrap=True, min_width=6)
     for axis in axes:
         table.add_column(axis, overflow="ellipsis", no_wrap=True)  # what gives way on a narrow screen
     table.add_column("note", overflow="ellipsis", no_wrap=True, min_width=5)
     for trial in trials:
-        figures = [_number(trial.best.get(name, math.nan)) for name in plan.settings.objectives]
+        figures = [number(trial.best.get(name, math.nan)) for name in plan.settings.objectives]
         words = [choices(trial).get(axis, "") for axis in axes]
         total = trial.config["training"]["epochs"]
         note = trial.label or (trial.reason if trial.status == "failed" else "")
@@ -84,24 +89,19 @@ def confirmation_table(
     plan: SearchPlan, confirmed: Sequence[Confirmed], trivial: Mapping[str, Mapping[str, float]]
 ) -> Table:
     """Every candidate on every objective, validation and test: mean over seeds ± standard deviation."""
-    metrics = [name.removeprefix("val/") for name in plan.settings.objectives]
+    shown = columns(plan.settings.objectives)
     seeds = len(confirmed[0].runs)
     table = Table(
         title=f"Confirmed on {seeds} fresh seeds, mean ± standard deviation",
         title_justify="left", header_style="bold", box=None, pad_edge=False,
     )  # fmt: skip
     table.add_column("")
-    for split in ("val", "test"):
-        for metric in metrics:
-            table.add_column(f"{split}/{metric}", justify="right")
+    for split, name in shown:
+        table.add_column(heading_of(split, name), justify="right")
     for one in confirmed:
-        cells = [
-            f"{_number(one.mean(metric, split))} ± {_number(one.spread(metric, split))}"
-            for split in ("val", "test")
-            for metric in metrics
-        ]
+        cells = [f"{number(one.mean(name, split))} ± {number(one.spread(name, split))}" for split, name in shown]
         table.add_row(f"{one.name} (baseline)" if one.baseline else one.name, *cells)
-    cells = [_number(trivial[split].get(metric, math.nan)) for split in ("val", "test") for metric in metrics]
+    cells = [number(trivial.get(split, {}).get(metric_of(name), math.nan)) for split, name in shown]
     table.add_row("constant prediction", *cells, style="dim")
     return table
 
@@ -110,14 +110,10 @@ def difference_lines(plan: SearchPlan, winner: Confirmed, other: Confirmed) -> l
     """The winner against another, paired by seed, one line per objective and split."""
     lines = []
     for one in compare(winner, other, plan.settings.objectives):
-        each = ", ".join(f"{value:+.3f}" for value in one.by_seed)
-        words = f"{one.split}/{one.metric}: {winner.name} − {other.name} = {one.mean:+.3f} (by seed: {each})"
+        each = ", ".join(number(value, signed=True) for value in one.by_seed)
+        words = f"{one.figure}: {winner.name} − {other.name} = {number(one.mean, signed=True)} (by seed: {each})"
         if one.bounds is not None:
-            tied = ", tied" if one.tied else ""
-            words += f", 95 % interval over seeds [{one.bounds[0]:+.3f}, {one.bounds[1]:+.3f}]{tied}"
+            low, high = (number(bound, signed=True) for bound in one.bounds)
+            words += f", 95 % interval over {one.over} [{low}, {high}]{', tied' if one.tied else ''}"
         lines.append(words)
     return lines
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"

@@ -44,7 +44,7 @@ class TrackedStudy:
             self.trial_ended(trial)
 
     def _start(self, trial: TrialState, again: Sequence[str] = ()) -> TrackedRun:
-        name = f"trial {trial.number}" if trial.phase == "search" else f"confirm {trial.number}"
+        name = f"trial {trial.number}" if trial.phase == "search" else f"{trial.phase} {trial.number}"
         tags = {
             "kind": "trial",
             "study": self._study.folder.name,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtlsearch.errors import InputError
+from mtlsearch.search.figures import cost_of, is_cost
 from mtlsearch.training import environment
 from mtlsearch.training.checkpoint import BEST, load_weights
-from mtlsearch.training.loop import TrainingDiverged
-from mtlsearch.training.problem import find_problem
+from mtlsearch.training.config import RunConfig
+from mtlsearch.training.costs import measure_costs
+from mtlsearch.training.loop import TrainingDiverged, choose_device
+from mtlsearch.training.problem import HasExample, Problem, ScoresSamples, find_problem
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.run import run_training
+from mtlsearch.training.sample_scores import SCORES, save_scores
 
 Send = Callable[[dict[str, Any]], None]
 """hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …}"""
@@ -45,8 +51,10 @@ def run_trial(job: TrialJob, send: Send) -> None:
         environment.set_threads(job.threads)
         send({"environment": environment.describe(find_problem(config.problem))})
 
+        costs = _costs(config, job.objectives)
+
         def report(row: dict[str, float]) -> None:
-            send(dict(row))
+            send({**row, **costs})
 
         run = run_training(
             config,
@@ -54,15 +62,35 @@ def run_trial(job: TrialJob, send: Send) -> None:
             report=report,
             threads=job.threads,
             objective=next(iter(job.objectives.items())),
-            must_be_finite=tuple(job.objectives),
+            must_be_finite=[name for name in job.objectives if not is_cost(name)],
             reported=job.reported,
         )
         if job.score_test:
             model = run.result.model
             model.load_state_dict(load_weights(folder / BEST).tensors)
             model.eval()
+            _score_samples(run.problem, model, folder / SCORES)
             send({"test": run.problem.evaluate(model, "test")})
     except (TrainingDiverged, InputError) as failure:
         send({"failure": str(failure)})
     except Exception as failure:  # whatever a model may do, the study goes on and says what happened
         send({"failure": f"{type(failure).__name__}: {failure}"})
+
+
+def _costs(config: RunConfig, objectives: Collection[str]) -> dict[str, float]:
+    """What of the objectives does not change while the model trains, as every row of the trial carries it."""
+    names = [cost_of(name) for name in objectives if is_cost(name)]
+    if not names:
+        return {}
+    problem = find_problem(config.problem)(config)
+    assert isinstance(problem, HasExample)  # the plan saw to it
+    measured = measure_costs(problem, names, choose_device(config.training.device))
+    return {f"{prefix}cost/{name}": value for name, value in measured.items() for prefix in ("", "best/")}
+
+
+def _score_samples(problem: Problem, model: torch.nn.Module, path: Path) -> None:
+    """Leaves a file with the figures of each sample, where the problem gives them."""
+    if isinstance(problem, ScoresSamples):
+        with torch.inference_mode():
+            scored = {split: problem.sample_scores(model, split) for split in ("val", "test")}
+        save_scores(path, {(split, name): one for split, own in scored.items() for name, one in own.items()})

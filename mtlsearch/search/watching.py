@@ -9,9 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.constraints import Checker
 from mtlsearch.search.plan import SearchPlan, load_plan
 from mtlsearch.search.requests import Requests
-from mtlsearch.search.study import LOCK, TrialState, read_trials
+from mtlsearch.search.study import LOCK, PHASES, TrialState, read_trials
 from mtlsearch.training.recipes import apply_overrides, recipe_tree
 
 
@@ -32,7 +33,6 @@ class Watched:
     def lines(self) -> list[str]:
         """Where it stands, in words."""
         searched = [trial for trial in self.trials if trial.phase == "search"]
-        confirmed = [trial for trial in self.trials if trial.phase == "confirm"]
         counts = {
             status: sum(trial.status == status for trial in searched)
             for status in ("finished", "stopped", "failed", "running")
@@ -43,8 +43,10 @@ class Watched:
             f"{self.folder.absolute()}: {state}",
             f"search: {len(searched)} of {self.plan.settings.num_samples} trials begun ({words or 'none'})",
         ]
-        if confirmed:
-            lines.append(f"confirmation: {sum(trial.status != 'running' for trial in confirmed)} runs have ended")
+        for phase in ("confirm", "full"):
+            if again := [trial for trial in self.trials if trial.phase == phase]:
+                ended = sum(trial.status != "running" for trial in again)
+                lines.append(f"{PHASES[phase]}: {ended} of {len(again)} runs that have begun have ended")
         if waiting := Requests(self.folder).waiting():
             lines.append(f"{waiting} trials were asked for and wait for their turn")
         return lines
@@ -78,6 +80,8 @@ def add_trial(folder: Path, like: str, overrides: Iterable[str]) -> list[str]:
         point = study.plan.point_of(config, "it")
     except InputError as error:
         raise InputError(f"this trial cannot be asked for: {error}") from None
+    if fault := Checker(study.plan.settings.constraints).fault(study.plan.config_of(config)):
+        raise InputError(f"this trial cannot be asked for: it violates search.constraints: {fault}")
     Requests(folder).add_trial(point)
     begun = sum(trial.phase == "search" for trial in study.trials)
     lines = ["asked for: " + ", ".join(f"{key}={value}" for key, value in point.items())]

@@ -7,9 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from mtlsearch.search.pareto import Figures, Objectives, cost, costs_of, fronts
+from mtlsearch.search.settings import FirstObjective, MeanRatio, WinnerRule, Within
 from mtlsearch.search.study import TrialState
 
 T = TypeVar("T")
+_DEFAULT = MeanRatio()
 
 
 def pareto_front(figures: Mapping[T, Figures], objectives: Objectives) -> list[T]:
@@ -29,23 +31,34 @@ def mean_ratio(figures: Figures, reference: Figures, objectives: Objectives) -> 
     return math.exp(sum(logs) / len(logs))
 
 
-def rank(figures: Mapping[T, Figures], baselines: Collection[T], objectives: Objectives) -> tuple[list[T], str]:
+def rank(
+    figures: Mapping[T, Figures], baselines: Collection[T], objectives: Objectives, rule: WinnerRule = _DEFAULT
+) -> tuple[list[T], str]:
     """The keys from best to worst, and the rule by which, in words.
 
-    Those of the front come first. Within it and behind it the order is by mean ratio to the better baseline; where
-    there is no baseline, or where ratios say nothing because a figure is not positive, by the first objective.
+    By mean ratio to the better baseline, those of the Pareto front come first; where there is no baseline, or where
+    ratios say nothing because a figure is not positive, the first objective decides instead.
     """
+    first, mode = next(iter(objectives.items()))
+    costs = {key: cost(own[first], mode) for key, own in figures.items()}
+    if isinstance(rule, FirstObjective):
+        return sorted(figures, key=lambda key: costs[key]), f"best {first}"
+    if isinstance(rule, Within):
+        limit = min(costs.values()) + abs(min(costs.values())) * rule.percent / 100 if costs else 0.0
+        then = {key: cost(own[rule.then], objectives[rule.then]) for key, own in figures.items()}
+        order = sorted(
+            figures, key=lambda key: (False, then[key], costs[key]) if costs[key] <= limit else (True, costs[key], 0.0)
+        )
+        return order, f"best {rule.then} of those within {rule.percent:g} % of the best {first}"
     front = set(pareto_front(figures, objectives))
     reference = better_baseline({key: figures[key] for key in baselines}, objectives)
     usable = all(own[name] > 0 for own in figures.values() for name in objectives)
     if reference is not None and usable:
         words = "smallest mean ratio of the objectives to the better baseline's"
-        scores = {key: mean_ratio(own, figures[reference], objectives) for key, own in figures.items()}
+        costs = {key: mean_ratio(own, figures[reference], objectives) for key, own in figures.items()}
     else:
-        name, mode = next(iter(objectives.items()))
-        words = f"best {name}"
-        scores = {key: cost(own[name], mode) for key, own in figures.items()}
-    return sorted(figures, key=lambda key: (key not in front, scores[key])), f"{words}, no other dominating it"
+        words = f"best {first}"
+    return sorted(figures, key=lambda key: (key not in front, costs[key])), f"{words}, no other dominating it"
 
 
 def better_baseline(baselines: Mapping[T, Figures], objectives: Objectives) -> T | None:
@@ -59,7 +72,7 @@ def better_baseline(baselines: Mapping[T, Figures], objectives: Objectives) -> T
     return min(baselines, key=lambda key: cost(baselines[key][name], mode))
 
 
-def candidates(trials: Sequence[TrialState], objectives: Objectives) -> list[TrialState]:
+def candidates(trials: Sequence[TrialState], objectives: Objectives, rule: WinnerRule = _DEFAULT) -> list[TrialState]:
     """Trials in the order of the rule, the winner first. Only those that ran to their end with finite figures count."""
     complete = {
         trial.number: trial
@@ -67,5 +80,5 @@ def candidates(trials: Sequence[TrialState], objectives: Objectives) -> list[Tri
         if trial.status == "finished" and all(math.isfinite(trial.best.get(name, math.nan)) for name in objectives)
     }
     figures = {number: trial.best for number, trial in complete.items()}
-    order, _ = rank(figures, [number for number, trial in complete.items() if trial.label], objectives)
+    order, _ = rank(figures, [number for number, trial in complete.items() if trial.label], objectives, rule)
     return [complete[number] for number in order]

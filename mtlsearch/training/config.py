@@ -7,6 +7,7 @@ subclassing it, and says which subclass a tree belongs to: see `mtlsearch.traini
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -47,10 +48,27 @@ class StrategyConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Stage(Section):
+    """The first epochs of a run made cheap: early stopping then judges a trial by a fraction of its work.
+
+    What is trained in a stage counts for the best epoch of that stage only; the schedule of the learning rate counts
+    steps, so that cheap epochs take a small part of it.
+    """
+
+    until: PositiveInt
+    """the last epoch of the stage"""
+    data: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """the share of the training samples that an epoch sees, drawn anew each time"""
+    image_size: PositiveInt | None = None
+    """side of the images as the network sees them, in training and validation; for problems that can resize theirs"""
+
+
 class TrainingConfig(Section):
     """How long, in what portions and in which precision."""
 
     epochs: PositiveInt
+    stages: list[Stage] = []
+    """cheaper beginnings, in order; after the last of them an epoch is whole"""
     batch_size: PositiveInt = 64
     accumulate: PositiveInt = 1
     """micro-batches per optimizer step; the gradients are combined once, over their mean"""
@@ -61,6 +79,20 @@ class TrainingConfig(Section):
     clip_norm: PositiveFloat | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+    @model_validator(mode="after")
+    def _stages_end_before_the_run(self) -> TrainingConfig:
+        ends = [0, *(stage.until for stage in self.stages), self.epochs]
+        if any(end <= before for before, end in pairwise(ends)):
+            raise ValueError(
+                f"stages must end one after the other and before the last of {self.epochs} epochs, got "
+                f"until {', '.join(str(stage.until) for stage in self.stages)}"
+            )
+        return self
+
+    def stage_of(self, epoch: int) -> Stage:
+        """What an epoch, from 1 on, is trained with."""
+        return next((stage for stage in self.stages if epoch <= stage.until), Stage(until=self.epochs))
 
 
 class RunConfig(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mtlsearch.gradients import MultiTaskOptimizer, get_strategy
 from mtlsearch.training import checkpoint
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.conflicts import Conflicts
-from mtlsearch.training.problem import Problem, Progress
+from mtlsearch.training.problem import Problem, Progress, Resizes
 from mtlsearch.training.schedules import total_steps
 from mtlsearch.training.seeding import generator, random_state, seeded, set_random_state
 
@@ -35,6 +36,7 @@ class TrainingResult:
 
     history: list[Row]
     best: Row
+    """of the last stage that was reached"""
     stopped_early: bool
     model: torch.nn.Module = field(repr=False)
 
@@ -107,9 +109,9 @@ def train(
     problem.to(device)
     name, mode = objective or first_objective(problem)
     epochs = config.training.epochs
-    batches = len(_batches(torch.arange(problem.size("train")), config.training.batch_size))
-    with seeded(config.seed):
-        state = _initial_state(problem, config, device, total_steps(batches, epochs, config.training.accumulate))
+    counts = _micro_batch_counts(problem, config)
+    with seeded(config.seed), _resized(problem) as resize:
+        state = _initial_state(problem, config, device, total_steps(counts, config.training.accumulate))
         last = directory / checkpoint.LAST if directory else None
         if last is not None and last.exists():
             state.restore(last, config)
@@ -118,7 +120,13 @@ def train(
         for row in state.history[seen:]:
             stop = (report is not None and bool(report(row))) or stop
         while len(state.history) < min(epochs, stop_after or epochs) and not stop:
-            row = _train_epoch(problem, config, state, len(state.history) + 1, on_step or _unseen)
+            epoch = len(state.history) + 1
+            stage = config.training.stage_of(epoch)
+            resize(stage.image_size)
+            if epoch > 1 and stage != config.training.stage_of(epoch - 1):
+                state.best = None  # figures of smaller images are not comparable
+            watch = _from(sum(counts[: epoch - 1]), sum(counts), on_step or _unseen)
+            row = _train_epoch(problem, config, state, epoch, watch)
             row |= _evaluate(problem, state.model, (name, *must_be_finite), row)
             if state.best is None or _better(row[name], state.best[name], mode):
                 state.best = dict(row)
@@ -169,20 +177,48 @@ def _unseen(done: int, total: int) -> None:
     """For runs that nobody watches step by step."""
 
 
-def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int, on_step: Progress) -> Row:
+def _from(before: int, total: int, on_step: Progress) -> Callable[[int], None]:
+    """Takes the micro-batches done in an epoch, of a run that has `before` behind it."""
+    return lambda done: on_step(before + done, total)
+
+
+@contextmanager
+def _resized(problem: Problem) -> Iterator[Callable[[int | None], None]]:
+    """Sets the size of the problem's images, which is its own again after the scope; for the others does nothing."""
+    if not isinstance(problem, Resizes):
+        yield lambda image_size: None
+        return
+    try:
+        yield problem.resize
+    finally:
+        problem.resize(None)
+
+
+def _samples(problem: Problem, config: RunConfig, epoch: int) -> int:
+    """How many training samples an epoch sees."""
+    return max(1, round(config.training.stage_of(epoch).data * problem.size("train")))
+
+
+def _micro_batch_counts(problem: Problem, config: RunConfig) -> list[int]:
+    """Of each epoch of the run."""
+    samples = [_samples(problem, config, epoch) for epoch in range(1, config.training.epochs + 1)]
+    return [len(_batches(torch.arange(count), config.training.batch_size)) for count in samples]
+
+
+def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int, on_step: Callable[[int], None]) -> Row:
     started = time.perf_counter()
     settings = config.training
     device = next(state.model.parameters()).device
     order = torch.randperm(problem.size("train"), generator=generator(config.seed, "order", epoch))
+    order = order[: _samples(problem, config, epoch)]
     draws = generator(config.seed, "augmentation", epoch)
     totals = dict.fromkeys(problem.tasks, torch.zeros((), device=device))
     norms: list[torch.Tensor] = []
     conflicts = Conflicts()
     lr = state.optimizer.param_groups[0]["lr"]
     state.model.train()
-    micro_batches = _batches(order, settings.batch_size)
-    done = (epoch - 1) * len(micro_batches)
-    for group in _groups(micro_batches, settings.accumulate):
+    done = 0
+    for group in _groups(_batches(order, settings.batch_size), settings.accumulate):
         state.optimizer.zero_grad()
         for position, indices in enumerate(group, start=1):
             batch = problem.batch(indices, draws)
@@ -194,7 +230,7 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
             share = len(indices) / sum(len(part) for part in group)
             _backward(state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch)
             done += 1
-            on_step(done, settings.epochs * len(micro_batches))
+            on_step(done)
         conflicts.see(state.optimizer.diagnostics)
         norms.append(_clip(state.model, settings.clip_norm))
         state.optimizer.step()

@@ -15,6 +15,7 @@ import torch
 
 from mtlsearch.errors import InputError
 from mtlsearch.training.config import DEFAULT_PROBLEM, RunConfig
+from mtlsearch.training.sample_scores import SampleScores
 
 Progress = Callable[[int, int], None]
 """called with (done, total) while something slow is prepared"""
@@ -88,6 +89,36 @@ class DrawsFigures(Protocol):
 
     def figures(self, model: torch.nn.Module, split: str, folder: Path) -> dict[str, Path]:
         """Writes PNG files of a model in eval mode on a split into `folder`, which exists: title -> file, in order."""
+        ...
+
+
+@runtime_checkable
+class ScoresSamples(Protocol):
+    """What a problem may have: its metrics sample by sample, for intervals over the samples too."""
+
+    def sample_scores(self, model: torch.nn.Module, split: str) -> dict[str, SampleScores]:
+        """Metric -> its samples, in the same order for every model; each comes to what `evaluate` says."""
+        ...
+
+
+@runtime_checkable
+class Resizes(Protocol):
+    """What a problem may have: smaller images for the first stages of a training (`training.stages`)."""
+
+    def resize(self, image_size: int | None) -> None:
+        """From now on batches and evaluations show the network images of this side; None: of the problem's own.
+
+        Labels and metrics stay in the units of the problem's own size.
+        """
+        ...
+
+
+@runtime_checkable
+class HasExample(Protocol):
+    """What a problem may have: a model to be measured, for costs as objectives and constraints of a search."""
+
+    def example(self) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+        """The untrained model on the CPU, and one sample as its forward pass takes it."""
         ...
 
 

@@ -84,7 +84,10 @@ def parse_run_config(tree: Mapping[str, Any], source: str) -> RunConfig:
         InputError: one line that names every fault, each with `source`.
     """
     problem = find_problem(str(tree.get("problem", DEFAULT_PROBLEM)))
-    return validate(problem.config_class(tree), tree, source)
+    config = validate(problem.config_class(tree), tree, source)
+    if any(stage.image_size for stage in config.training.stages) and not hasattr(problem, "resize"):
+        raise InputError(f"{source}: training.stages: {config.problem} has no resize(), so no stage has an image_size")
+    return config
 
 
 def load_run_config(name_or_path: str, overrides: Iterable[str] = ()) -> RunConfig:

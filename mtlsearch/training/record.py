@@ -17,6 +17,8 @@ from mtlsearch.training.merge import differences
 from mtlsearch.training.yaml_files import dump_yaml, read_yaml, write_text
 
 RECORD = "record.yaml"
+#: figures that a clock gave, or a search measured beside the training
+NOT_REPEATED = ("time/", "cost/", "best/cost/")
 BEST_RECORD = "best.yaml"
 
 
@@ -33,7 +35,9 @@ class RunRecord:
 
     @property
     def best(self) -> Row:
-        """The whole row of the best epoch by the objective."""
+        """The whole row of the best epoch by the objective, of the run's last stage."""
+        if "best/epoch" in self.history[-1]:
+            return self.history[int(self.history[-1]["best/epoch"]) - 1]
         name, mode = self.objective
         choose = min if mode == "min" else max
         return choose(self.history, key=lambda row: row[name])
@@ -111,11 +115,11 @@ def find_record(path: Path) -> RunRecord:
 
 
 def compare_histories(recorded: list[Row], repeated: list[Row]) -> list[str]:
-    """One line for each recorded metric that is not bit for bit the same; `time/…` is not compared."""
+    """One line for each recorded metric that is not bit for bit the same; keys of `NOT_REPEATED` are not compared."""
     lines = []
     for old, new in zip(recorded, repeated):
         for key in old:  # later versions add metrics, and an old record still repeats
-            if key.startswith("time/"):
+            if key.startswith(NOT_REPEATED):
                 continue
             was, now = old.get(key, math.nan), new.get(key, math.nan)
             if was != now and not (math.isnan(was) and math.isnan(now)):

@@ -10,7 +10,7 @@ from mtlsearch.training.loop import Report
 from mtlsearch.training.merge import differences
 from mtlsearch.training.problem import Progress
 from mtlsearch.training.recipes import apply_overrides, parse_run_config
-from mtlsearch.training.record import RunRecord, compare_histories, environment_differences
+from mtlsearch.training.record import NOT_REPEATED, RunRecord, compare_histories, environment_differences
 from mtlsearch.training.run import run_training
 
 #: so many differing figures are listed; the rest is counted
@@ -69,9 +69,10 @@ def reproduce(
         objective=record.objective,
     )
     as_run = record.config_as_run if record.config_as_run is not None else record.config
+    as_run = {**as_run, "training": {"stages": [], **as_run.get("training", {})}}  # of a record that knew of none
     return Reproduction(
         epochs=len(run.result.history),
-        compared=sum(not key.startswith("time/") for row in record.history for key in row),
+        compared=sum(not key.startswith(NOT_REPEATED) for row in record.history for key in row),
         config=differences(as_run, config.tree()),
         environment=environment_differences(record.environment, environment.describe(type(run.problem))),
         metrics=compare_histories(record.history, run.result.history),

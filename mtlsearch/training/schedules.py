@@ -7,6 +7,7 @@ Every length is a fraction of the run, so that one schedule means the same at 6 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
@@ -122,6 +123,6 @@ ScheduleConfig = Annotated[
 ]
 
 
-def total_steps(batches_per_epoch: int, epochs: int, accumulate: int) -> int:
-    """Optimizer steps of a whole run; the last step of an epoch may hold fewer micro-batches."""
-    return epochs * math.ceil(batches_per_epoch / accumulate)
+def total_steps(micro_batches: Iterable[int], accumulate: int) -> int:
+    """Optimizer steps of a whole run, from the micro-batches of each epoch; an epoch's last step may hold fewer."""
+    return sum(math.ceil(count / accumulate) for count in micro_batches)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlsearch.faces.exporting import export_pack
-from mtlsearch.faces.packs import ensure_pack
+from mtlsearch.faces.packs.exporting import export_pack
+from mtlsearch.faces.packs.pack import ensure_pack
 from mtlsearch.faces.problem import FaceProblem
 from mtlsearch.training import load_run_config
 from mtlsearch.training.checkpoint import save_weights

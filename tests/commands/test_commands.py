@@ -12,8 +12,8 @@ import pytest
 
 from mtlsearch import _command
 from mtlsearch.__main__ import COMMANDS
-from mtlsearch.faces.packs import ensure_pack
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.packs.pack import ensure_pack
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.training import load_run_config
 
 ROOT = Path(__file__).parents[2]

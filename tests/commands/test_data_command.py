@@ -12,8 +12,9 @@ import cv2
 import pytest
 
 from mtlsearch.data import VERBS
-from mtlsearch.faces import exporting, pack_writer
-from mtlsearch.faces.packs import open_pack
+from mtlsearch.faces.packs import exporting
+from mtlsearch.faces.packs import writer as pack_writer
+from mtlsearch.faces.packs.pack import open_pack
 from tests.commands.test_commands import ROOT, call, command
 
 RENDER = ["--train", "40", "--val", "8", "--test", "8", "--image-size", "32", "--workers", "1"]

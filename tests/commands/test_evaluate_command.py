@@ -14,14 +14,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from mtlsearch.faces.accumulator import FaceScores
-from mtlsearch.faces.checkpoint_evaluation import Cost, Evaluation
 from mtlsearch.faces.datasets import open_dataset, packing
 from mtlsearch.faces.datasets.aflw2000 import AFLW2000
 from mtlsearch.faces.datasets.origin import ORIGIN_FILE
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
-from mtlsearch.faces.published import SIZES, published_for
-from mtlsearch.faces.scoreboard import scoreboard
+from mtlsearch.faces.evaluation.accumulator import FaceScores
+from mtlsearch.faces.evaluation.checkpoint_evaluation import Cost, Evaluation
+from mtlsearch.faces.evaluation.published import SIZES, published_for
+from mtlsearch.faces.evaluation.scoreboard import scoreboard
 from mtlsearch.faces.targets import Prediction
 from mtlsearch.training import evaluate_checkpoint
 from tests.commands.test_commands import ROOT, call

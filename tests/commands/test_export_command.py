@@ -15,7 +15,7 @@ from mtlsearch.faces.checkpoints import load_system
 from mtlsearch.faces.datasets import open_dataset
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.onnx_export import OPSET, export_onnx, read_metadata
-from mtlsearch.faces.predicting import predict_crops
+from mtlsearch.faces.prediction.predicting import predict_crops
 from tests.commands.test_commands import call
 
 

@@ -17,17 +17,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces import annotating
-from mtlsearch.faces.batches import DeviceSplit
 from mtlsearch.faces.checkpoints import load_system
 from mtlsearch.faces.datasets import open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, pack_dataset
-from mtlsearch.faces.detecting import FaceDetector
-from mtlsearch.faces.drawing import draw_axes, draw_dense, draw_outlines
-from mtlsearch.faces.evaluation import predict_split, score_split
+from mtlsearch.faces.evaluation.splits import predict_split, score_split
 from mtlsearch.faces.geometry import crop_from_box
 from mtlsearch.faces.metrics import nme
-from mtlsearch.faces.predicting import predict_crops
+from mtlsearch.faces.packs.batches import DeviceSplit
+from mtlsearch.faces.pictures.drawing import draw_axes, draw_dense, draw_outlines
+from mtlsearch.faces.prediction import annotating
+from mtlsearch.faces.prediction.detecting import FaceDetector
+from mtlsearch.faces.prediction.predicting import predict_crops
 from tests.commands.test_commands import call
 
 

@@ -11,11 +11,11 @@ import torch
 
 from mtlsearch.faces.datasets import open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset
-from mtlsearch.faces.evaluation import mean_face, score_split
+from mtlsearch.faces.evaluation.splits import mean_face, score_split
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.packs import Pack, ensure_pack
+from mtlsearch.faces.packs.pack import Pack, ensure_pack
 from mtlsearch.faces.problem import FaceProblem
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.faces.targets import Prediction
 from mtlsearch.training import load_run_config
 from tests.faces.datasets import builders

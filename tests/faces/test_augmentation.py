@@ -22,10 +22,10 @@ from mtlsearch.faces.augmentation import (
     transform_reference,
 )  # fmt: skip
 from mtlsearch.faces.augmentation_cpu import transform_fused
-from mtlsearch.faces.dense_points import dense_points
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.morphable_model import morphable_model
-from mtlsearch.faces.synthetic import LABELS, SyntheticRecipe, render_sample
+from mtlsearch.faces.morphable.dense_points import dense_points
+from mtlsearch.faces.morphable.morphable_model import morphable_model
+from mtlsearch.faces.rendering.synthetic import LABELS, SyntheticRecipe, render_sample
 
 RECIPE = SyntheticRecipe(train=24, image_size=64)
 STRONG = Augmentation(

@@ -14,6 +14,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.faces.augmentation import Augmentation
 from mtlsearch.faces.cascade.config import CascadeModelConfig, Links
 from mtlsearch.faces.cascade.network import CascadeNetwork
+from mtlsearch.faces.cascade.stem import STRIDE
 from mtlsearch.faces.checkpoints import load_system
 from mtlsearch.faces.heads.heatmaps import pixels_to_cells, target_heatmaps
 from mtlsearch.faces.metrics import POINTS_68_TO_21
@@ -177,7 +178,13 @@ def constant_output(model: Cascade, known: Targets) -> dict[str, torch.Tensor]:
     logits = torch.full((len(known.angles), model._model.blocks, 3, model._model.bins.count), -50.0)
     bins = model._model.bins.indices(known.angles.mean(0))
     logits.scatter_(3, bins.view(1, 1, 3, 1).expand(*logits.shape[:3], 1), 50.0)
-    heatmaps = torch.zeros(len(known.angles), model._model.blocks, model._model.points, model.cells, model.cells)
+    heatmaps = torch.zeros(
+        len(known.angles),
+        model._model.blocks,
+        model._model.points,
+        model.image_size // STRIDE,
+        model.image_size // STRIDE,
+    )
     return {"heatmaps": heatmaps, "logits": logits}
 
 
@@ -199,8 +206,8 @@ def test_losses_do_not_depend_on_the_image_size() -> None:
     for size in (64, 128):
         known = targets(8, size)
         model = system(*alone, size=size, known=known)
-        cells = pixels_to_cells(known.landmarks + torch.tensor([size / 128, 0.0]), size, model.cells)
-        maps = target_heatmaps(cells, None, model.cells)[:, None].expand(-1, 2, -1, -1, -1)
+        cells = pixels_to_cells(known.landmarks + torch.tensor([size / 128, 0.0]), size, model.image_size // STRIDE)
+        maps = target_heatmaps(cells, None, model.image_size // STRIDE)[:, None].expand(-1, 2, -1, -1, -1)
         output = constant_output(model, known) | {"heatmaps": maps}
         values.append(model.losses(output, known))
         off = model.decode(output).landmarks - known.landmarks

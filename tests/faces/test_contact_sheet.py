@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.contact_sheet import VISIBLE, contact_sheet, draw_landmarks, save_image
-from mtlsearch.faces.synthetic import SyntheticRecipe, render_sample
+from mtlsearch.faces.pictures.contact_sheet import VISIBLE, contact_sheet, draw_landmarks, save_image
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe, render_sample
 
 RECIPE = SyntheticRecipe(train=6, image_size=32)
 

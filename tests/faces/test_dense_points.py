@@ -10,7 +10,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.dense_points import (
+from mtlsearch.faces.geometry import FLIP_68, pose_matrix, project
+from mtlsearch.faces.morphable.dense_points import (
     COUNT,
     dense_points,
     dense_points_on,
@@ -18,9 +19,8 @@ from mtlsearch.faces.dense_points import (
     load_dense_points,
     outline,
 )
-from mtlsearch.faces.geometry import FLIP_68, pose_matrix, project
-from mtlsearch.faces.morphable_model import morphable_model
-from mtlsearch.faces.position_maps import position_map
+from mtlsearch.faces.morphable.morphable_model import morphable_model
+from mtlsearch.faces.morphable.position_maps import position_map
 
 
 def test_the_rule() -> None:

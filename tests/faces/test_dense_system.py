@@ -12,18 +12,18 @@ from mtlsearch.errors import InputError
 from mtlsearch.faces.augmentation import Augmentation
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset
-from mtlsearch.faces.dense_labels import dense_of
-from mtlsearch.faces.dense_points import dense_points
 from mtlsearch.faces.geometry import mirror_landmarks
 from mtlsearch.faces.losses import MSE, Wing, WingMSE
 from mtlsearch.faces.metrics import level_depth
-from mtlsearch.faces.packs import ensure_pack, open_pack
+from mtlsearch.faces.morphable.dense_labels import dense_of
+from mtlsearch.faces.morphable.dense_points import dense_points
+from mtlsearch.faces.packs.pack import ensure_pack, open_pack
 from mtlsearch.faces.problem import FaceProblem
-from mtlsearch.faces.profiling import multiply_accumulates, parameter_count
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.faces.systems import Dense
 from mtlsearch.faces.targets import FaceStatistics
 from mtlsearch.training import load_run_config, train
+from mtlsearch.training.costs import multiply_accumulates, parameter_count
 from tests.faces.datasets import builders
 
 SMALL = [

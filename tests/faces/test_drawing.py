@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtlsearch.faces.drawing import (
+from mtlsearch.faces.geometry import pose_matrix, project
+from mtlsearch.faces.pictures.drawing import (
     BLUE,
     GREEN,
     OUTLINES_68,
@@ -18,7 +19,6 @@ from mtlsearch.faces.drawing import (
     draw_dense,
     draw_outlines,
 )
-from mtlsearch.faces.geometry import pose_matrix, project
 
 FACE = np.array([[30.0, 40.0], [90.0, 40.0], [60.0, 100.0], [60.0, 20.0]])  # box 30, 20, 90, 100: centre 60, 60
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mtlsearch.faces import metrics
-from mtlsearch.faces.accumulator import FaceScores, GroundTruth
+from mtlsearch.faces.evaluation.accumulator import FaceScores, GroundTruth
 from mtlsearch.faces.geometry import FLIP_21, FLIP_68, euler_to_matrix
 
 angles = hnp.arrays(np.float64, (4, 3), elements=st.floats(-180, 180))
@@ -277,7 +277,7 @@ def test_nothing_is_not_a_number() -> None:
 _WORKER = """
 import sys
 import torch
-from mtlsearch.faces.accumulator import FaceScores
+from mtlsearch.faces.evaluation.accumulator import FaceScores
 from tests.faces.test_metrics_protocol import batches, part
 rank, port = int(sys.argv[1]), sys.argv[2]
 torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
@@ -309,3 +309,16 @@ def test_workers_bring_their_parts_together() -> None:
     for answer in answers:
         assert int(answer[0]) == 60
         assert [float(value) for value in answer[1:]] == pytest.approx(list(alone.compute().values()), rel=1e-9)
+
+
+def test_samples_come_to_the_metrics() -> None:
+    rng, count = np.random.default_rng(0), 40
+    points = torch.from_numpy(rng.normal(50, 20, (count, 68, 3)))
+    angles = torch.from_numpy(rng.uniform(-90, 90, (count, 3)))
+    angles[3, 0] = torch.nan
+    scores = FaceScores(pose_limit=85.0)
+    scores.update(points + 1.5, angles.nan_to_num(0.0) + 2.0, GroundTruth(points, angles))
+    metric, samples = scores.compute(), scores.samples()
+    assert set(samples) == {"nme", "mae"}
+    for name, one in samples.items():
+        assert one.metric == pytest.approx(metric[name], rel=1e-12)

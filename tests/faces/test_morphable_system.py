@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mtlsearch.errors import InputError
 from mtlsearch.faces.backbones import Backbone
 from mtlsearch.faces.geometry import project
-from mtlsearch.faces.morphable_model import morphable_model
+from mtlsearch.faces.morphable.morphable_model import morphable_model
 from mtlsearch.faces.problem import FaceProblem
 from mtlsearch.faces.regressors import MBConvRegressor
 from mtlsearch.faces.systems import Morphable

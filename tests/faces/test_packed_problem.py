@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.batches import DeviceSplit, fits
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
+from mtlsearch.faces.packs.batches import DeviceSplit, fits
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack
 from mtlsearch.faces.problem import FaceProblem
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.faces.targets import Prediction
 from mtlsearch.training import load_run_config, train
 from tests.faces.datasets import builders

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces import pack_writer, packs
-from mtlsearch.faces.packs import Pack, ensure_pack, open_pack, pack_folder
-from mtlsearch.faces.synthetic import Sample, SyntheticRecipe, render_sample
+from mtlsearch.faces.packs import pack as packs
+from mtlsearch.faces.packs import writer as pack_writer
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack, pack_folder
+from mtlsearch.faces.rendering.synthetic import Sample, SyntheticRecipe, render_sample
 
 RECIPE = SyntheticRecipe(train=70, val=5, test=3, image_size=32)
 
@@ -67,8 +68,8 @@ def test_progress_counts_every_image(tmp_path: Path) -> None:
 def test_processes_that_start_together_pack_once(tmp_path: Path) -> None:
     # No __main__ guard, as in a user's script. Every process reports whether it was the one that rendered.
     code = f"""
-from mtlsearch.faces import packs
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.packs import pack as packs
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 rendered, original = [], packs.write_pack
 def counted(*arguments):
     rendered.append(1)

@@ -7,8 +7,8 @@ import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.geometry import FLIP_68, pose_matrix, project
-from mtlsearch.faces.morphable_model import morphable_model
-from mtlsearch.faces.position_maps import landmark_texels, position_map
+from mtlsearch.faces.morphable.morphable_model import morphable_model
+from mtlsearch.faces.morphable.position_maps import landmark_texels, position_map
 
 
 def _face(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

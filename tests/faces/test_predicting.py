@@ -12,7 +12,7 @@ from torch import nn
 
 from mtlsearch.faces.augmentation import Augmentation, augment
 from mtlsearch.faces.geometry import crop_from_box
-from mtlsearch.faces.predicting import normalize, predict_crops, whole_image
+from mtlsearch.faces.prediction.predicting import normalize, predict_crops, whole_image
 
 
 class _Brightest(nn.Module):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from mtlsearch.faces.dense_labels import dense_basis
 from mtlsearch.faces.geometry import euler_to_matrix, matrix_to_euler, pose_matrix, project
+from mtlsearch.faces.morphable.dense_labels import dense_basis
 from mtlsearch.faces.procrustes import fit_rotation, frontal_template
 
 POINTS = dense_basis(torch.device("cpu")).mean

@@ -9,15 +9,11 @@ import torch
 from torch import nn
 
 from mtlsearch.faces.backbones import Backbone
-from mtlsearch.faces.profiling import (
-    active_parameter_count,
-    multiply_accumulates,
-    parameter_count,
-    seconds_per_call,
-)
+from mtlsearch.faces.evaluation.profiling import active_parameter_count
 from mtlsearch.faces.systems import Cascade
 from mtlsearch.faces.targets import FaceStatistics
 from mtlsearch.training import load_run_config
+from mtlsearch.training.costs import multiply_accumulates, parameter_count, seconds_per_call
 
 SIDE = 16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mtlsearch.faces.datasets import DATASETS
-from mtlsearch.faces.published import PublishedRow, published_for, published_rows
+from mtlsearch.faces.evaluation.published import PublishedRow, published_for, published_rows
 
 
 def _row(paper: str, table: str, method: str) -> PublishedRow:

@@ -12,9 +12,15 @@ import scipy.io
 
 from mtlsearch.errors import InputError
 from mtlsearch.faces.geometry import FLIP_68, pose_matrix, project
-from mtlsearch.faces.morphable_model import morphable_model
-from mtlsearch.faces.published_models import PublishedModel, load_3ddfa, load_bfm, load_landmark_model, load_whitening
-from mtlsearch.faces.safe_files import load_mat
+from mtlsearch.faces.morphable.morphable_model import morphable_model
+from mtlsearch.faces.morphable.published_models import (
+    PublishedModel,
+    load_3ddfa,
+    load_bfm,
+    load_landmark_model,
+    load_whitening,
+)
+from mtlsearch.faces.packs.safe_files import load_mat
 
 real = pytest.mark.skipif("MTLSEARCH_DATA" not in os.environ, reason="needs the real samples")
 

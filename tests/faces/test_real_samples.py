@@ -12,11 +12,11 @@ import torch
 from mtlsearch.faces import geometry
 from mtlsearch.faces.augmentation import Augmentation, denormalize, draw, transform_labels
 from mtlsearch.faces.augmentation_cpu import transform_fused
-from mtlsearch.faces.coefficient_mirror import mirror_of
 from mtlsearch.faces.datasets import FaceDataset, open_basis, open_dataset
 from mtlsearch.faces.datasets.fitted_mat import landmarks_of
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset
-from mtlsearch.faces.morphable_model import LandmarkBasis
+from mtlsearch.faces.morphable.coefficient_mirror import mirror_of
+from mtlsearch.faces.morphable.morphable_model import LandmarkBasis
 
 ROOT = os.environ.get("MTLSEARCH_DATA")
 pytestmark = pytest.mark.skipif(not ROOT, reason="MTLSEARCH_DATA is not set")

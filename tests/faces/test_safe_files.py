@@ -14,7 +14,7 @@ import pytest
 import scipy.io
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.safe_files import load_mat, load_npy, load_npz, load_pickle
+from mtlsearch.faces.packs.safe_files import load_mat, load_npy, load_npz, load_pickle
 
 
 class _Shell:

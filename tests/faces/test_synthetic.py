@@ -10,15 +10,22 @@ import numpy as np
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces import geometry, renderer, strokes
-from mtlsearch.faces.appearance import SKIN, draw_look
+from mtlsearch.faces import geometry
 from mtlsearch.faces.geometry import FLIP_68
-from mtlsearch.faces.hair import STYLES
-from mtlsearch.faces.light_visibility import light_visibility
 from mtlsearch.faces.metrics import nme
-from mtlsearch.faces.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, SHUT, morphable_model
-from mtlsearch.faces.synthetic import SyntheticRecipe, draw_angles, draw_expression, render_face, render_sample
-from mtlsearch.faces.uv_masks import mask_bank
+from mtlsearch.faces.morphable.morphable_model import EXPRESSION_MODES, EXPRESSIONS, SHAPE_MODES, SHUT, morphable_model
+from mtlsearch.faces.rendering import renderer, strokes
+from mtlsearch.faces.rendering.appearance import SKIN, draw_look
+from mtlsearch.faces.rendering.hair import STYLES
+from mtlsearch.faces.rendering.light_visibility import light_visibility
+from mtlsearch.faces.rendering.synthetic import (
+    SyntheticRecipe,
+    draw_angles,
+    draw_expression,
+    render_face,
+    render_sample,
+)
+from mtlsearch.faces.rendering.uv_masks import mask_bank
 
 FLIP = list(FLIP_68)
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -327,7 +334,8 @@ def test_another_process_renders_the_same_bytes() -> None:
     recipe = SyntheticRecipe(train=3, image_size=40)
     here = [render_sample(recipe, "train", i) for i in (2, 0)]
     program = (
-        "import hashlib; from mtlsearch.faces.synthetic import *; r = SyntheticRecipe(train=3, image_size=40)\n"
+        "import hashlib; from mtlsearch.faces.rendering.synthetic import *\n"
+        "r = SyntheticRecipe(train=3, image_size=40)\n"
         "for i in (2, 0): s = render_sample(r, 'train', i); "
         "print(hashlib.sha256(s.image.tobytes() + s.landmarks.tobytes() + s.visible.tobytes()).hexdigest())"
     )

@@ -140,9 +140,10 @@ def test_requests_are_checked(whole: Path, tmp_path: Path) -> None:
     assert watch(study).lines()[-1].startswith("1 trials were asked for")
 
 
-@pytest.mark.parametrize("phase", ["search", "confirm"])
-def test_a_driver_that_is_killed_leaves_all_that_is_needed(phase: str, tmp_path: Path) -> None:
-    """kill -9 of the driver while trials train, in a Ray of its own; the study then goes on here."""
+@pytest.mark.parametrize("moment", ["before a report", "search", "confirm", "report"])
+def test_a_driver_that_is_killed_leaves_all_that_is_needed(moment: str, tmp_path: Path) -> None:
+    """kill -9 of the driver in a Ray of its own: before the first epoch has ended, while trials of either phase train,
+    while the report is written. The study then goes on here."""
     command = [
         sys.executable, "-m", "mtlsearch.tune", "--space", "examples/own_space.yaml", "--set", "training.epochs=40",
         "--num-samples", "2", "--confirm-seeds", "1", "--results", str(tmp_path / "results"), "--name", "study",
@@ -155,8 +156,12 @@ def test_a_driver_that_is_killed_leaves_all_that_is_needed(phase: str, tmp_path:
     study = tmp_path / "results" / "study"
 
     def reached() -> bool:
+        if moment == "report":
+            return (study / "figures").exists()
         trials = read_trials(study) if (study / JOURNAL).exists() else []
-        return any(trial.phase == phase and 2 <= len(trial.history) < 40 for trial in trials)
+        if moment == "before a report":
+            return bool(trials) and not any(trial.history for trial in trials)
+        return any(trial.phase == moment and 2 <= len(trial.history) < 40 for trial in trials)
 
     deadline = time.monotonic() + 240
     while not reached():
@@ -166,10 +171,13 @@ def test_a_driver_that_is_killed_leaves_all_that_is_needed(phase: str, tmp_path:
     driver.wait()
     driver.stdout.close()  # type: ignore[union-attr]
     before = {trial.number: trial for trial in read_trials(study)}
-    assert any(trial.status == "running" for trial in before.values())
+    assert any(trial.status == "running" for trial in before.values()) or moment == "report"
+    assert not (study / "report.html").exists()
     outcome, _ = run(tmp_path, load_plan(str(study / "space.yaml")), resume=study)
     assert outcome.winner is not None and not outcome.interrupted
+    assert (study / "report.html").exists()
     trials = {trial.number: trial for trial in read_trials(study)}
+    assert moment != "report" or trials == before, "nothing was left to train"
     for number, trial in before.items():
         assert trials[number].history[: len(trial.history)] == trial.history
         if trial.status != "running":

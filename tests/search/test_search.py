@@ -18,6 +18,7 @@ from mtlsearch.search.report.source import read_study
 from mtlsearch.training import load_record, reproduce
 from mtlsearch.training.checkpoint import load_weights
 from mtlsearch.training.record import compare_histories
+from mtlsearch.training.sample_scores import SCORES, load_scores
 
 pytestmark = [
     pytest.mark.ray,
@@ -45,7 +46,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shared_ray: None) -> tupl
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(Path(__file__).parents[2])
         patch.syspath_prepend(str(Path(__file__).parents[2]))
-        outcome, screen = search(folder, "training.epochs=4", num_samples=6, confirm={"top": 1, "seeds": 3})
+        outcome, screen = search(
+            folder,
+            "training.epochs=4",
+            num_samples=6,
+            confirm={"top": 1, "seeds": 3},
+            objectives={"val/frequency_error": "min", "val/phase_error": "min", "cost/parameters": "min"},
+            winner="first",
+            proxy={"full": {"training": {"epochs": 5}}, "spread": 1},
+        )
     return outcome, screen, folder
 
 
@@ -65,6 +74,35 @@ def test_a_search_ends_with_a_confirmed_winner(finished: tuple[SearchOutcome, st
     assert len(seeds) == 1, "candidates are compared on the same seeds"
     assert "constant prediction" in screen
     assert "no winner is claimed beyond the search" in screen or len(outcome.confirmed) == 1
+
+
+def test_costs_are_part_of_every_row_and_of_the_tables(finished: tuple[SearchOutcome, str, Path]) -> None:
+    outcome, screen, _ = finished
+    for trial in outcome.study.of_phase("search"):
+        width = trial.config["model"]["width"]
+        expected = 32 * width + width + width * width + width + 3 * width + 3
+        assert {row["cost/parameters"] for row in trial.history} == {expected}
+        assert trial.best["cost/parameters"] == expected
+    assert "cost/parameters" in screen
+
+
+def test_winner_and_baseline_are_trained_at_full_size_too(finished: tuple[SearchOutcome, str, Path]) -> None:
+    outcome, screen, _ = finished
+    at_full_size = outcome.study.of_phase("full")
+    assert {trial.config["training"]["epochs"] for trial in at_full_size} == {5}
+    names = [trial.label for trial in at_full_size]
+    assert "own_problem" in names
+    assert len(names) == len(set(names)) >= 2
+    assert not any(trial.test for trial in at_full_size), "the test split is for the confirmation alone"
+    assert "rank correlation with full size" in screen
+
+
+def test_confirmation_runs_leave_the_figures_of_each_sample(finished: tuple[SearchOutcome, str, Path]) -> None:
+    outcome, _, _ = finished
+    for trial in outcome.study.of_phase("confirm"):
+        scores = load_scores(outcome.study.trial_folder(trial.number) / SCORES)
+        assert scores["test", "phase_error"].metric == pytest.approx(trial.test["phase_error"], rel=1e-6)
+        assert scores["val", "frequency_error"].metric == pytest.approx(trial.best["val/frequency_error"], rel=1e-6)
 
 
 def test_early_stopping_stops_somebody_and_says_so(finished: tuple[SearchOutcome, str, Path]) -> None:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlsearch.search.confirm import Confirmed, fresh_seeds, interval, ranking
+from mtlsearch.search.confirm import Confirmed, fresh_seeds, ranking
+from mtlsearch.search.settings import FirstObjective, SearchSettings, Within
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank
 
@@ -60,14 +60,6 @@ def test_the_front_is_what_nothing_dominates_and_holds_the_winner(points: list[t
     assert ranked[0].number in front
 
 
-def test_no_interval_below_five_seeds_and_a_covering_one_above() -> None:
-    assert interval(np.array([-1.0, -1.1, -0.9, -1.2])) is None
-    bounds = interval(np.array([-1.0, -1.1, -0.9, -1.2, -0.8]))
-    assert bounds is not None
-    assert bounds[0] < -1.0 < bounds[1] < 0
-    assert interval(np.array([1.0, 2.0, math.nan, 1.0, 2.0])) is None
-
-
 def test_fresh_seeds_are_fixed_and_distinct() -> None:
     seeds = fresh_seeds(0, 20)
     assert len(set(seeds)) == 20
@@ -97,16 +89,22 @@ def test_a_candidate_with_a_failed_confirmation_takes_no_part() -> None:
         return Confirmed(name, baseline, runs[0], runs)
 
     ones = [confirmed("quick", [2, math.nan, 2]), confirmed("plain", [1.5] * 3), confirmed("trial 3", [1, 1, 1], False)]
-    order, rule = ranking(ones, OBJECTIVES)
+    order, rule = ranking(ones, SearchSettings(objectives=OBJECTIVES))
     assert [one.name for one in order] == ["trial 3", "plain"]
     assert "mean ratio" in rule
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(400):
-        bounds = interval(rng.normal(size=5))
-        assert bounds is not None
-        covered += bounds[0] <= 0 <= bounds[1]
-    assert 0.92 <= covered / 400 <= 0.98
+def test_the_smallest_of_the_good_ones_may_be_the_winner() -> None:
+    objectives = {"val/nme": "min", "cost/macs": "min"}
+    figures = {
+        "best": {"val/nme": 4.00, "cost/macs": 9e8},
+        "small": {"val/nme": 4.07, "cost/macs": 2e8},
+        "smallest": {"val/nme": 4.30, "cost/macs": 1e8},
+        "worst": {"val/nme": 9.00, "cost/macs": 5e8},
+    }
+    order, words = rank(figures, [], objectives, Within(name="within", then="cost/macs", percent=2))
+    assert order == ["small", "best", "smallest", "worst"]
+    assert words == "best cost/macs of those within 2 % of the best val/nme"
+    assert rank(figures, [], objectives, FirstObjective())[0] == ["best", "small", "smallest", "worst"]
+    with pytest.raises(ValueError, match="an objective besides the first"):
+        SearchSettings(objectives=objectives, winner=Within(name="within", then="cost/latency_ms"))

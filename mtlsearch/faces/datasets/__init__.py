@@ -12,8 +12,8 @@ from mtlsearch.faces.datasets.dataset import DATA_VARIABLE, FaceDataset, FaceSam
 from mtlsearch.faces.datasets.three_ddfa import ThreeDDFA
 from mtlsearch.faces.datasets.w300_lp import W300LP, W300LP3D
 from mtlsearch.faces.datasets.w300_lp_position_maps import W300LPPositionMaps
-from mtlsearch.faces.morphable_model import LandmarkBasis
-from mtlsearch.faces.published_models import load_3ddfa, load_landmark_model
+from mtlsearch.faces.morphable.morphable_model import LandmarkBasis
+from mtlsearch.faces.morphable.published_models import load_3ddfa, load_landmark_model
 
 _CLASSES: tuple[type[FaceDataset], ...] = (
     ThreeDDFA,

@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, face_sample
+from mtlsearch.faces.arrays import Floats
+from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sample
 from mtlsearch.faces.datasets.fitted_mat import read_fit
 from mtlsearch.faces.datasets.images import load_image
-from mtlsearch.faces.safe_files import load_npy
+from mtlsearch.faces.packs.safe_files import load_npy
 
 _REANNOTATED = "AFLW2000-3D-Reannotated.pts68.npy"
 

@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, face_sample
+from mtlsearch.faces.arrays import Floats
+from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sample
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.three_ddfa import read_list
 from mtlsearch.faces.geometry import box_of_landmarks, transform_points
-from mtlsearch.faces.safe_files import load_npy
+from mtlsearch.faces.packs.safe_files import load_npy
 
 CROPS = "AFLW_GT_crop"
 _SHAPES: dict[str, tuple[int, ...]] = {"crop_roi_box": (4,), "crop_yaws": (), "pts21": (2, 21), "pts68": (-1, 68)}

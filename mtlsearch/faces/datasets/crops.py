@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mtlsearch.faces.datasets.dataset import Floats
+from mtlsearch.faces.arrays import Floats
 
 _FINEST = 4096  # pixels, the side of what is sampled: 50 MB
 

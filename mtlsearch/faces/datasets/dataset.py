@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.errors import InputError
+from mtlsearch.faces.arrays import Floats
 from mtlsearch.faces.datasets.origin import find_origin
 from mtlsearch.faces.geometry import box_of_landmarks, crop_from_landmarks
-from mtlsearch.faces.morphable_model import LandmarkBasis
-
-Floats = npt.NDArray[np.float64]
+from mtlsearch.faces.morphable.morphable_model import LandmarkBasis
 
 DATA_VARIABLE = "MTLSEARCH_DATA"
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets.dataset import Floats
+from mtlsearch.faces.arrays import Floats
 from mtlsearch.faces.geometry import pose_matrix, project
-from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis
-from mtlsearch.faces.safe_files import load_mat
+from mtlsearch.faces.morphable.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis
+from mtlsearch.faces.packs.safe_files import load_mat
 
 MAX_MAT_BYTES = 16 << 20
 POSE, SHAPE, EXPRESSION = "Pose_Para", "Shape_Para", "Exp_Para"

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.errors import InputError
+from mtlsearch.faces.arrays import Floats
 from mtlsearch.faces.datasets.crops import crop_affine, warp
-from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats
+from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample
 from mtlsearch.faces.geometry import rotate_pose, stored_side, transform_points
-from mtlsearch.faces.morphable_model import EXPRESSION_MODES, SHAPE_MODES
-from mtlsearch.faces.pack_writer import FORMAT_VERSION, PackPlan, SplitPlan, digest_of, write_pack
-from mtlsearch.faces.packs import BASIS_FILE, DENSE_FILE, Pack, default_root, open_pack, pack_lock
+from mtlsearch.faces.morphable.morphable_model import EXPRESSION_MODES, SHAPE_MODES
+from mtlsearch.faces.packs.pack import BASIS_FILE, DENSE_FILE, Pack, default_root, open_pack, pack_lock
+from mtlsearch.faces.packs.writer import FORMAT_VERSION, PackPlan, SplitPlan, digest_of, write_pack
 from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
 

@@ -18,12 +18,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, Floats, face_sample
+from mtlsearch.faces.arrays import Floats
+from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sample
 from mtlsearch.faces.datasets.fitted_mat import landmarks_of
 from mtlsearch.faces.datasets.images import MAX_FILE_BYTES, load_image
 from mtlsearch.faces.geometry import matrix_to_euler, orthonormalize
-from mtlsearch.faces.published_models import load_whitening
-from mtlsearch.faces.safe_files import check_size, load_pickle
+from mtlsearch.faces.morphable.published_models import load_whitening
+from mtlsearch.faces.packs.safe_files import check_size, load_pickle
 
 IMAGES = "train_aug_120x120"
 SIZE = 120

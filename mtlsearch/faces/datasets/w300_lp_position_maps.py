@@ -21,14 +21,14 @@ from mtlsearch.faces.datasets.dataset import FaceDataset, FaceSample, face_sampl
 from mtlsearch.faces.datasets.fitted_mat import read_fit
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.w300_lp import photograph
-from mtlsearch.faces.dense_points import (
+from mtlsearch.faces.morphable.dense_points import (
     MAP_SIZE,
     DensePoints,
     after_landmarks,
     dense_points_on,
     load_dense_points,
 )
-from mtlsearch.faces.safe_files import check_size, load_npy
+from mtlsearch.faces.packs.safe_files import check_size, load_npy
 
 LANDMARKS_FILE = "uv_kpt_ind.txt"
 DENSE_FILE = "dense_points.txt"

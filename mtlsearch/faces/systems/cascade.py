@@ -23,7 +23,6 @@ from mtlsearch.faces import metrics
 from mtlsearch.faces.cascade.config import CascadeModelConfig, check_image_size
 from mtlsearch.faces.cascade.losses import CascadeLosses
 from mtlsearch.faces.cascade.network import CascadeNetwork
-from mtlsearch.faces.cascade.stem import STRIDE
 from mtlsearch.faces.config import FaceRunConfig
 from mtlsearch.faces.heads.binned_pose import expected_angles
 from mtlsearch.faces.heads.heatmaps import (
@@ -77,7 +76,6 @@ class Cascade(System):
 
     def __init__(self, config: CascadeRunConfig, statistics: FaceStatistics) -> None:
         super().__init__(config, statistics)
-        self.cells = self.image_size // STRIDE
         self._model, self._losses = config.model, config.losses
         self.network = CascadeNetwork(config.model, self.image_size)
         landmarks, visible = self._points(statistics.targets)
@@ -103,9 +101,8 @@ class Cascade(System):
     def losses(self, output: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """Eq. 5 and 2, summed over the blocks, weighted as in eq. 6 and normalised, one scalar per task."""
         landmarks, visible = self._points(targets)
-        maps = target_heatmaps(
-            pixels_to_cells(landmarks, self.image_size, self.cells), visible, self.cells, self._model.sigma
-        )
+        cells = output["heatmaps"].shape[-1]
+        maps = target_heatmaps(pixels_to_cells(landmarks, self.image_size, cells), visible, cells, self._model.sigma)
         unit = LOSS_CELLS / self.image_size
         values = {
             "landmarks": [
@@ -128,7 +125,7 @@ class Cascade(System):
 
     def _located(self, heatmaps: Tensor) -> Tensor:
         """Eq. 3: heatmaps (N, K, h, w) -> landmarks (N, K, 2) in pixels of the crop."""
-        return cells_to_pixels(self._model.expectation(heatmaps), self.image_size, self.cells)
+        return cells_to_pixels(self._model.expectation(heatmaps), self.image_size, heatmaps.shape[-1])
 
     def _points(self, targets: Targets) -> tuple[Tensor, Tensor]:
         """Target landmarks (N, K, 2) in pixels of the crop, and which of them count (N, K) bool."""

@@ -3,6 +3,7 @@
 results/<study>/report.html       nothing in it is loaded from elsewhere
 results/<study>/figures/*.png     the charts
 results/<study>/figures/winner/   what the problem draws of the winner
+results/<study>/optuna.log        the same study for optuna-dashboard
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.report.optuna_storage import write_storage
 from mtlsearch.search.report.page import FIGURES, REPORT, write_page
 from mtlsearch.search.report.pictures import SPLIT, winner_pictures
 from mtlsearch.search.report.sections import SECTIONS, predictions
@@ -31,8 +33,9 @@ def write_report(folder: Path, problem: Problem | None = None) -> Path:
     figures = folder / FIGURES
     try:
         figures.mkdir(exist_ok=True)
+        write_storage(study)
     except OSError as error:
-        raise InputError(f"{figures} cannot be made ({error.strerror})") from None
+        raise InputError(f"{folder} cannot be written ({error.strerror})") from None
     sections = [section(study) for section in SECTIONS]
     shown = predictions.section(winner_pictures(study, problem, figures / "winner"), SPLIT)
     page = write_page(study, [*sections, *([shown] if shown else [])], figures)

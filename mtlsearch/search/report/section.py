@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,26 +41,6 @@ class Section:
     pictures: Sequence[Picture] = ()
     commands: Sequence[tuple[str, str]] = ()
     """what for, and the line"""
-
-
-def number(value: float, signed: bool = False) -> str:
-    """Three decimals, or three digits where that would be nothing or endless; a dash for what is no number."""
-    if not math.isfinite(value):
-        return "–"
-    plus = "+" if signed else ""
-    decimals = value == 0 or 5e-4 <= abs(value) < 1e5
-    return format(value, f"{plus}.3f" if decimals else f"{plus}.3g")
-
-
-def duration(seconds: float) -> str:
-    """`75` -> "1 min 15 s"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
 
 
 def short_names(names: Sequence[str], longest: int = 32) -> dict[str, str]:

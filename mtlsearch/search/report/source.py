@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm
-from mtlsearch.search.journal import read_journal
+from mtlsearch.search.journal import Event, read_journal
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Space
 from mtlsearch.search.study import CONFIRMATION, JOURNAL, TrialState, replay
@@ -45,6 +45,8 @@ class StudyRecord:
     trials: tuple[TrialState, ...]
     ends: tuple[int, ...]
     """numbers of the trials in the order in which they ended"""
+    spans: Mapping[int, tuple[float, float]]
+    """when each trial began and when it was last heard of, in seconds since 1970"""
     epochs: tuple[Moment, ...]
     """of the search, in the order in which they happened"""
     began: float
@@ -77,14 +79,14 @@ class StudyRecord:
     @cached_property
     def ranked(self) -> list[TrialState]:
         """The finished trials from best to worst by the study's rule."""
-        return candidates(self.searched, self.objectives)
+        return candidates(self.searched, self.objectives, self.settings.winner)
 
     @cached_property
     def confirmed(self) -> list[confirm.Confirmed]:
         """What is to be confirmed, with the runs that have begun."""
         seeds = confirm.fresh_seeds(self.settings.seed, self.settings.confirm.seeds)
         chosen = confirm.choose(self.searched, self.ranked, self.settings.confirm.top)
-        return confirm.collect(self.trials, chosen, seeds)
+        return confirm.collect(self.trials, chosen, seeds, self.folder)
 
     @cached_property
     def confirmation_whole(self) -> bool:
@@ -98,7 +100,7 @@ class StudyRecord:
         """The confirmed from best to worst and the rule; nobody before the confirmation is whole."""
         if not self.confirmation_whole:
             return [], ""
-        return confirm.ranking(self.confirmed, self.objectives)
+        return confirm.ranking(self.confirmed, self.settings)
 
     @cached_property
     def winner(self) -> TrialState | None:
@@ -155,10 +157,21 @@ def read_study(folder: Path) -> StudyRecord:
         space=space,
         trials=tuple(trials.values()),
         ends=tuple(event["number"] for event in events if event["event"] == "end"),
+        spans=_spans(events),
         epochs=tuple(moments),
         began=clock[0],
         wall_seconds=clock[-1] - clock[0] - sum(pauses),
     )
+
+
+def _spans(events: Sequence[Event]) -> dict[int, tuple[float, float]]:
+    spans: dict[int, tuple[float, float]] = {}
+    for event in events:
+        if event["event"] in ("trial", "epoch", "end"):
+            time = event.get("time", 0.0)
+            begun, _ = spans.get(event["number"], (time, time))
+            spans[event["number"]] = begun, time
+    return spans
 
 
 def figure(trial: TrialState, objective: str) -> float:

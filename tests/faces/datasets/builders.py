@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mtlsearch.faces.exporting import export_pack, save_landmark_basis
 from mtlsearch.faces.geometry import euler_to_matrix
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.packs import Pack, ensure_pack
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.packs.exporting import export_pack, save_landmark_basis
+from mtlsearch.faces.packs.pack import Pack, ensure_pack
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 
 #: a camera so far away that the pose parameters give the landmarks exactly
 FAR = {"min_distance": 1e6, "max_distance": 1e6}

@@ -16,10 +16,10 @@ from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.origin import ORIGIN_FILE
 from mtlsearch.faces.datasets.packing import pack_dataset
 from mtlsearch.faces.datasets.w300_lp import photograph
-from mtlsearch.faces.exporting import export_pack
 from mtlsearch.faces.geometry import box_of_landmarks, transform_points
 from mtlsearch.faces.metrics import to_21_points
-from mtlsearch.faces.packs import Pack, open_pack
+from mtlsearch.faces.packs.exporting import export_pack
+from mtlsearch.faces.packs.pack import Pack, open_pack
 
 from . import builders
 

@@ -25,8 +25,8 @@ from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.images import load_image
 from mtlsearch.faces.datasets.packing import pack_dataset
 from mtlsearch.faces.datasets.three_ddfa import read_list
-from mtlsearch.faces.inspection import describe
-from mtlsearch.faces.packs import Pack
+from mtlsearch.faces.packs.inspection import describe
+from mtlsearch.faces.packs.pack import Pack
 
 from . import builders
 

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlsearch.errors import InputError
-from mtlsearch.faces import pack_writer
 from mtlsearch.faces.datasets import FaceSample, open_basis, open_dataset
 from mtlsearch.faces.datasets.aflw2000 import AFLW2000
 from mtlsearch.faces.datasets.crops import crop_affine, warp
 from mtlsearch.faces.datasets.packing import CropSettings, SplitSettings, pack_dataset, read_names
-from mtlsearch.faces.exporting import LAYOUTS, export_pack
 from mtlsearch.faces.geometry import crop_from_landmarks, project, transform_points
-from mtlsearch.faces.morphable_model import LandmarkBasis
-from mtlsearch.faces.packs import Pack, ensure_pack, open_pack
-from mtlsearch.faces.synthetic import SyntheticRecipe
+from mtlsearch.faces.morphable.morphable_model import LandmarkBasis
+from mtlsearch.faces.packs import writer as pack_writer
+from mtlsearch.faces.packs.exporting import LAYOUTS, export_pack
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack
+from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 
 from . import builders
 

@@ -16,6 +16,7 @@ from mtlsearch.search.report.sections import (
     history,
     importances,
     overview,
+    proxy,
     rungs,
     slices,
 )
@@ -32,6 +33,7 @@ SECTIONS: tuple[Callable[[StudyRecord], Section], ...] = (
     curves.section,
     conflicts.section,
     rungs.section,
+    proxy.section,
     failures.section,
     cost.section,
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mtlsearch.search.confirm import Comparison, Confirmed, certainty, compare
+from mtlsearch.search.comparison import Comparison, compare
+from mtlsearch.search.confirm import ENOUGH_SEEDS, Confirmed, certainty, columns, heading_of
 from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points
-from mtlsearch.search.report.section import Section, Table, number
+from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, figure
 from mtlsearch.search.tables import choices
 from mtlsearch.search.winner import pareto_front
+from mtlsearch.search.words import number
 
 _SHOWN = 10
 
@@ -55,21 +57,17 @@ def _unconfirmed(study: StudyRecord) -> Section:
     )
 
 
-def _columns(study: StudyRecord) -> list[tuple[str, str]]:
-    return [(split, name.removeprefix("val/")) for split in ("val", "test") for name in study.objectives]
-
-
 def _means(study: StudyRecord, order: Sequence[Confirmed]) -> Table:
-    columns = _columns(study)
+    shown = columns(study.objectives)
     rows = []
     for one in [*order, *(one for one in study.confirmed if not one.complete)]:
-        cells = [f"{number(one.mean(m, split))} ± {number(one.spread(m, split))}" for split, m in columns]
+        cells = [f"{number(one.mean(m, split))} ± {number(one.spread(m, split))}" for split, m in shown]
         rows.append((f"{one.name} (baseline)" if one.baseline else one.name, *cells))
     if study.constant:
-        cells = [number(study.constant.get(f"{split}/{m}", math.nan)) for split, m in columns]
+        cells = [number(study.constant.get(heading_of(split, m), math.nan)) for split, m in shown]
         rows.append(("constant prediction", *cells))
     caption = f"Means ± standard deviations over {len(order[0].runs)} fresh seeds"
-    return Table(("", *(f"{split}/{m}" for split, m in columns)), rows, caption)
+    return Table(("", *(heading_of(split, m) for split, m in shown)), rows, caption)
 
 
 def _differences(study: StudyRecord, order: Sequence[Confirmed]) -> list[Table]:
@@ -78,7 +76,7 @@ def _differences(study: StudyRecord, order: Sequence[Confirmed]) -> list[Table]:
     for other in order[1:]:
         for one in compare(winner, other, study.objectives):
             each = ", ".join(number(value, signed=True) for value in one.by_seed)
-            cells = f"{winner.name} − {other.name}", f"{one.split}/{one.metric}", number(one.mean, signed=True)
+            cells = f"{winner.name} − {other.name}", one.figure, number(one.mean, signed=True)
             rows.append((*cells, _interval(one), each))
     heading = ("difference", "figure", "mean", "95 % interval", "by seed")
     return [Table(heading, rows, "Differences, paired by seed", words=2)] if rows else []
@@ -86,9 +84,9 @@ def _differences(study: StudyRecord, order: Sequence[Confirmed]) -> list[Table]:
 
 def _interval(one: Comparison) -> str:
     if one.bounds is None:
-        return "too few seeds"
+        return "too few seeds" if len(one.by_seed) < ENOUGH_SEEDS else "–"
     bounds = f"[{number(one.bounds[0], signed=True)}, {number(one.bounds[1], signed=True)}]"
-    return f"{bounds} tied" if one.tied else bounds
+    return f"{bounds} over {one.over}{', tied' if one.tied else ''}"
 
 
 def _leading(study: StudyRecord, folded: bool) -> Table:
@@ -106,15 +104,15 @@ def _leading(study: StudyRecord, folded: bool) -> Table:
 def _chart(study: StudyRecord, order: Sequence[Confirmed]) -> Chart:
     names = tuple((float(-row), one.name) for row, one in enumerate(order))
     panels = []
-    for split, metric in _columns(study):
+    for split, name in columns(study.objectives):
         series = []
         for row, one in enumerate(order):
             color = WINNER if row == 0 else BASELINE if one.baseline else OTHER
-            values = one.values(metric, split)
+            values = one.values(name, split)
             seeds = [f"{one.name}, seed {run.config.get('seed')}" for run in one.runs]
             series.append(Points(values, [-row] * len(values), "", color, hollow=True, texts=seeds))
-            mean = Points([one.mean(metric, split)], [-row], "", color, "diamond", texts=[f"{one.name}, mean"])
+            mean = Points([one.mean(name, split)], [-row], "", color, "diamond", texts=[f"{one.name}, mean"])
             series.append(mean)
-        title = f"{split}/{metric}"
+        title = heading_of(split, name)
         panels.append(Panel(title, Axis(title), Axis(ticks=names), tuple(series), height=120 + 40 * len(order)))
     return Chart("confirmation", "Each seed (rings) and the mean (diamond)", tuple(panels))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from mtlsearch.search.report.section import Section, Table, duration, number
+from mtlsearch.search.figures import cost_of
+from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study import PHASES, TrialState
+from mtlsearch.search.words import duration, number
+from mtlsearch.training.costs import COSTS
 
-#: metrics of a problem that say what a model costs, where it reports them
-_MODEL = ("parameters", "macs", "latency_ms")
 _SHOWN = 10
 
 
@@ -29,7 +30,7 @@ def section(study: StudyRecord) -> Section:
 
 def _by_status(trained: list[TrialState]) -> Table:
     rows = []
-    for phase, words in (("search", "search"), ("confirm", "confirmation")):
+    for phase, words in PHASES.items():
         for status in ("finished", "stopped", "failed", "running"):
             trials = [trial for trial in trained if trial.phase == phase and trial.status == status]
             if trials:
@@ -48,7 +49,7 @@ def _row(trials: list[TrialState]) -> tuple[str, ...]:
 def _leading(study: StudyRecord) -> Table:
     """The best finished trials and the baselines."""
     shown = [*study.ranked[:_SHOWN], *(trial for trial in study.ranked[_SHOWN:] if trial.label)]
-    columns = [f"val/{name}" for name in _MODEL if any(f"val/{name}" in trial.best for trial in shown)]
+    columns = [f"cost/{name}" for name in COSTS if any(f"cost/{name}" in trial.best for trial in shown)]
     name = study.settings.first_objective[0]
     rows = []
     for trial in shown:
@@ -63,7 +64,7 @@ def _leading(study: StudyRecord) -> Table:
                 *_cells(trial, columns),
             )
         )
-    heading = ("", name, "epochs", "seconds", "samples/s", *(column.removeprefix("val/") for column in columns))
+    heading = ("", name, "epochs", "seconds", "samples/s", *(cost_of(column) for column in columns))
     return Table(heading, rows, "The best finished trials and the baselines", folded=True)
 
 

@@ -69,8 +69,8 @@ def _panel(study: StudyRecord, x: str, y: str) -> Panel:
     ]
     order, _ = study.ranking
     for position, one in enumerate(order):
-        means = [one.mean(name.removeprefix("val/")) for name in (x, y)]
-        spreads = [np.nan_to_num(one.spread(name.removeprefix("val/"))).item() for name in (x, y)]
+        means = [one.mean(name) for name in (x, y)]
+        spreads = [np.nan_to_num(one.spread(name)).item() for name in (x, y)]
         color = WINNER if position == 0 else BASELINE if one.baseline else OTHER
         series.append(
             Points(

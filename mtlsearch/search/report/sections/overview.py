@@ -7,9 +7,10 @@ from collections import Counter
 from datetime import datetime, timezone
 
 from mtlsearch.search.distributions import Options
-from mtlsearch.search.report.section import Section, Table, duration, number
+from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, seconds_of
-from mtlsearch.search.study import Status
+from mtlsearch.search.study import PHASES, Status
+from mtlsearch.search.words import duration, number
 from mtlsearch.training.record import BEST_RECORD
 from mtlsearch.training.schema import Section as Settings
 
@@ -69,8 +70,10 @@ def _words(settings: Settings) -> str:
 
 def _counts(study: StudyRecord) -> Table:
     rows = []
-    for phase, words in (("search", "search"), ("confirm", "confirmation")):
+    for phase, words in PHASES.items():
         trials = [trial for trial in study.trials if trial.phase == phase]
+        if not trials and phase == "full":
+            continue
         count = Counter(trial.status for trial in trials)
         trained, whole = sum(len(trial.history) for trial in trials), sum(map(epochs_of, trials))
         rows.append((words, *(str(count[status]) for status in _STATUS), str(len(trials)), f"{trained} of {whole}"))

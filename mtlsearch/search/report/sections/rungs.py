@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 
+from mtlsearch.search.correlation import WEAK, spearman
 from mtlsearch.search.early_stopping import make_rule
-from mtlsearch.search.report.section import Section, Table, duration, number
+from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
 from mtlsearch.search.study import TrialState
-
-#: pairs below which a rank correlation is no figure at all
-_FEWEST = 4
-#: below this a rung sends the wrong trials on too often
-_WEAK = 0.6
+from mtlsearch.search.words import duration, number
 
 
 def section(study: StudyRecord) -> Section:
@@ -34,9 +29,9 @@ def section(study: StudyRecord) -> Section:
             value, bounds = spearman(own[:, 0], own[:, 1])
             cells = "–" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
             rows.append((name, str(epoch), str(len(own)), number(value), cells))
-            if value < _WEAK and bounds is not None and name == study.settings.first_objective[0]:
+            if value < WEAK and bounds is not None and name == study.settings.first_objective[0]:
                 warnings.append(
-                    f"{name} after epoch {epoch} ranks the trials by {number(value)} as their end does, below {_WEAK}: "
+                    f"{name} after epoch {epoch} ranks the trials by {number(value)} as their end does, below {WEAK}: "
                     "stopping there loses good ones; raise early_stopping.grace_epochs."
                 )
     heading = ("figure", "epoch", "trials", "Spearman's ρ", "95 % interval")
@@ -59,21 +54,6 @@ def rungs(study: StudyRecord) -> list[int]:
     rule = make_rule(study.settings, longest)
     milestones = getattr(rule, "milestones", ()) or [2**power for power in range(longest.bit_length())]
     return [epoch for epoch in milestones if epoch < longest]
-
-
-def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> tuple[float, tuple[float, float] | None]:
-    """Rank correlation of two samples (n,) and its 95 % interval; NaN below 4 pairs, no interval for ±1.
-
-    Fisher's z with the variance of Bonett and Wright 2000, "Sample size requirements for estimating Pearson, Kendall
-    and Spearman correlations", Psychometrika 65: (1 + ρ²/2) / (n − 3).
-    """
-    if len(one) < _FEWEST or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return math.nan, None
-    value = float(stats.spearmanr(one, other).statistic)
-    if abs(value) > 1 - 1e-12:
-        return value, None
-    half = stats.norm.ppf(0.975) * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
-    return value, (math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half))
 
 
 def _saved(study: StudyRecord) -> str:

@@ -1,0 +1,1 @@
+"""How well a system does: protocol, accumulation, the papers' table beside it, figures, cost."""

@@ -1,0 +1,1 @@
+"""What people look at: landmarks and axes drawn on crops, and sheets of many."""

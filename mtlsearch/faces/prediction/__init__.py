@@ -1,0 +1,1 @@
+"""A checkpoint on pictures that nobody labelled: find faces, predict, draw, write down."""

@@ -1,0 +1,1 @@
+"""Rendered faces: the recipe, the looks of a head and of what surrounds it, the renderer."""

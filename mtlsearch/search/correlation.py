@@ -1,0 +1,29 @@
+"""Whether two measurements of the same trials put them in the same order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+#: pairs below which a rank correlation is no figure at all
+_FEWEST = 4
+#: below this the one order says too little about the other
+WEAK = 0.6
+
+
+def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> tuple[float, tuple[float, float] | None]:
+    """Rank correlation of two samples (n,) and its 95 % interval; NaN below 4 pairs, no interval for ±1.
+
+    Fisher's z with the variance of Bonett and Wright 2000, "Sample size requirements for estimating Pearson, Kendall
+    and Spearman correlations", Psychometrika 65: (1 + ρ²/2) / (n − 3).
+    """
+    if len(one) < _FEWEST or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan, None
+    value = float(stats.spearmanr(one, other).statistic)
+    if abs(value) > 1 - 1e-12:
+        return value, None
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
+    return value, (math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half))

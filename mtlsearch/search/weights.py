@@ -1,0 +1,47 @@
+"""Which weights stay on disk: of running trials the best epoch's and the last, of ended ones those of the best few."""
+
+from __future__ import annotations
+
+from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.winner import candidates
+from mtlsearch.training.checkpoint import BEST
+
+#: at least so many of the search stay, however few are confirmed
+_FEWEST = 3
+
+
+class Weights:
+    """Observes a study and removes the weights that nobody will ask for; those of baselines stay."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._settings = study.plan.settings
+        ended = [trial for trial in study.of_phase("search") if trial.status != "running"]
+        self._kept = [trial for trial in ended if self._path_exists(trial)]
+
+    def epoch_ended(self, trial: TrialState) -> None:
+        """A running trial keeps what it has."""
+
+    def trial_ended(self, trial: TrialState) -> None:
+        if trial.phase != "search" or trial.status != "finished":
+            # confirmation has scored its weights by now, and a trial that did not run to its end cannot win
+            self._remove(trial)
+            return
+        self._kept.append(trial)
+        baselines = [one for one in self._study.of_phase("search") if one.label]
+        if any(one.status == "running" for one in baselines):
+            return  # the order by ratios to the better baseline is not known yet
+        compared = [*baselines, *(one for one in self._kept if not one.label)]
+        # who is behind the best few of those that stayed so far is behind them among all
+        ranked = candidates(compared, self._settings.objectives, self._settings.winner)
+        sampled = [one for one in ranked if not one.label]
+        self._kept = sampled[: max(_FEWEST, self._settings.confirm.top)]
+        for one in sampled[len(self._kept) :]:
+            self._remove(one)
+
+    def _path_exists(self, trial: TrialState) -> bool:
+        return (self._study.trial_folder(trial.number) / BEST).exists()
+
+    def _remove(self, trial: TrialState) -> None:
+        if not (trial.phase == "search" and trial.label):
+            (self._study.trial_folder(trial.number) / BEST).unlink(missing_ok=True)

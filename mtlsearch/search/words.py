@@ -1,0 +1,28 @@
+"""Figures in words, on the screen and in the report."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Three decimals, whole numbers from 100,000 on, three digits where either would be nothing or endless, and a dash
+    for what is no number."""
+    if not math.isfinite(value):
+        return "–"
+    plus = "+" if signed else ""
+    if 1e5 <= abs(value) < 1e15:
+        return format(value, f"{plus},.0f")
+    decimals = value == 0 or 5e-4 <= abs(value) < 1e5
+    return format(value, f"{plus}.3f" if decimals else f"{plus}.3g")
+
+
+def duration(seconds: float) -> str:
+    """`75` -> "1 min 15 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
