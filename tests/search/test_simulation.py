@@ -25,6 +25,7 @@ from mtlsearch.study import simulate as simulate_command
 from tests.search.studies import EPOCHS, NAMES, Writer, large_study
 
 A = {"val/a": "min"}
+ONE = SearchSettings(objectives=A)  # type: ignore[arg-type]
 
 
 def curve(number: int, *values: float, epochs: int = 4, **more: object) -> Curve:
@@ -82,7 +83,7 @@ def test_what_is_censored_ends_where_it_is_not_known_and_wins_nothing() -> None:
     runs = simulate(Listed(curves), halving(), A)
     assert [run.status for run in runs] == ["finished", "unknown", "stopped", "failed"]
     assert [run.epochs for run in runs] == [4, 2, 1, 2]
-    outcome = outcome_of(runs, curves, A)
+    outcome = outcome_of(runs, curves, ONE)
     assert (outcome.found, outcome.figures) == (0, {"val/a": 2})
     assert (outcome.epochs, outcome.epochs_at_most, outcome.epochs_saved) == (9, 11, 3)
     assert (outcome.stopped_unknown, outcome.better_stopped) == (1, 0)
@@ -90,7 +91,7 @@ def test_what_is_censored_ends_where_it_is_not_known_and_wins_nothing() -> None:
 
 def test_what_was_stopped_and_better_is_counted() -> None:
     curves = [curve(0, 5, 4, 3, 2), curve(1, 6, 1, 1, 1), curve(2, 7, 7, 7, 7)]
-    outcome = outcome_of(simulate(Listed(curves), halving(), A), curves, A)
+    outcome = outcome_of(simulate(Listed(curves), halving(), A), curves, ONE)
     assert (outcome.finished, outcome.stopped, outcome.found) == (1, 1 + 1, 0)
     assert (outcome.better_stopped, outcome.best_stopped) == (1, 1)
 

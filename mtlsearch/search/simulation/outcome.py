@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtlsearch.search.pareto import Figures, Objectives
+from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.simulator import Run
 from mtlsearch.search.winner import rank
@@ -42,16 +43,17 @@ class Outcome:
     """stopped where nobody knows how they would have ended"""
 
 
-def outcome_of(runs: Sequence[Run], curves: Sequence[Curve], objectives: Objectives) -> Outcome:
-    """curves: all that are known, of which the runs tried some. Better is what the study's rule for winners ranks first
+def outcome_of(runs: Sequence[Run], curves: Sequence[Curve], settings: SearchSettings) -> Outcome:
+    """curves: all that are known, of which the runs tried some. Better is what the rule for winners ranks first
     (`mtlsearch.search.winner.rank`)."""
+    objectives = settings.objectives
     by_status = {status: [run for run in runs if run.status == status] for status in ("finished", "stopped", "unknown")}
     stopped = by_status["stopped"]
     finished = _scored([run.curve for run in by_status["finished"]], objectives)
     ended = _scored([run.curve for run in stopped], objectives)
-    order = _ranked(finished, objectives)
-    together = _ranked(finished + ended, objectives)
-    known = _ranked(_scored(curves, objectives), objectives)
+    order = _ranked(finished, settings)
+    together = _ranked(finished + ended, settings)
+    known = _ranked(_scored(curves, objectives), settings)
     best = set(known[: math.ceil(BEST_SHARE * len(known))])
     winner = order[0] if order else None
     ahead = together[: together.index(winner)] if winner is not None else together
@@ -86,9 +88,9 @@ def _scored(curves: Sequence[Curve], objectives: Objectives) -> list[Curve]:
     ]
 
 
-def _ranked(curves: Sequence[Curve], objectives: Objectives) -> list[int]:
-    figures: dict[int, Figures] = {curve.number: _objectives_of(curve, objectives) for curve in curves}
-    order, _ = rank(figures, [curve.number for curve in curves if curve.label], objectives)
+def _ranked(curves: Sequence[Curve], settings: SearchSettings) -> list[int]:
+    figures: dict[int, Figures] = {curve.number: _objectives_of(curve, settings.objectives) for curve in curves}
+    order, _ = rank(figures, [curve.number for curve in curves if curve.label], settings.objectives, settings.winner)
     return order
 
 

@@ -79,13 +79,13 @@ def replay_study(
         order = Listed(curves) if sampler is None else make_order(curves, study.space, drawn)
         rule = make_rule(drawn, epochs)
         runs = simulate(order, rule, study.objectives, workers=workers, budget=budget, num_samples=num_samples)
-        outcomes.append(outcome_of(runs, curves, study.objectives))
+        outcomes.append(outcome_of(runs, curves, settings))
     return Replay(
         name=study.name,
         settings=settings,
         sampled=sampler is not None,
         workers=workers,
-        own=outcome_of(_own_runs(study, curves), curves, study.objectives),
+        own=outcome_of(_own_runs(study, curves), curves, settings),
         simulated=tuple(outcomes),
         trials=len(curves),
         censored=sum(curve.censored for curve in curves),
@@ -104,7 +104,10 @@ def curves_of(study: StudyRecord) -> list[Curve]:
             Curve(
                 number=trial.number,
                 point=trial.point,
-                rows=[{key: value for key, value in row.items() if key.startswith("val/")} for row in trial.history],
+                rows=[
+                    {key: value for key, value in row.items() if key.startswith(("val/", "cost/"))}
+                    for row in trial.history
+                ],
                 epochs=epochs_of(trial),
                 label=trial.label,
                 failed=failed,
