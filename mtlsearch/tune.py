@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mtlsearch import _command
+from mtlsearch._imports import importing
 
 if _command.extra_installed():
     from typer import Exit, Option
@@ -49,9 +50,10 @@ def main(
     """
     import os
 
-    from mtlsearch.errors import InputError
-    from mtlsearch.search import load_plan, run_search
-    from mtlsearch.tracking import resolve_uri
+    with importing():
+        from mtlsearch.errors import InputError
+        from mtlsearch.search import load_plan, run_search
+        from mtlsearch.tracking import resolve_uri
 
     search: dict[str, object] = {}
     if num_samples is not None:

@@ -97,7 +97,13 @@ class FaceProblem:
         return len(self._pack(split).split(split))
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-        images, labels = self._load(indices, self.config.augmentation, generator)
+        return self.part_of_batch(indices, generator, slice(0, len(indices)))
+
+    def part_of_batch(
+        self, indices: torch.Tensor, generator: torch.Generator, rows: slice
+    ) -> tuple[torch.Tensor, Targets]:
+        part_of = len(indices), rows
+        images, labels = self._load(indices[rows], self.config.augmentation, generator, part_of)
         return scaled(images, self._shown), self._targets(labels)
 
     def build_model(self) -> nn.Module:
@@ -224,7 +230,11 @@ class FaceProblem:
         return self._splits[split]
 
     def _load(
-        self, rows: torch.Tensor, augmentation: Augmentation, generator: torch.Generator | None = None
+        self,
+        rows: torch.Tensor,
+        augmentation: Augmentation,
+        generator: torch.Generator | None = None,
+        part_of: tuple[int, slice] | None = None,
     ) -> tuple[torch.Tensor, Labels]:
         """Rows of the training split as the network sees them, and the labels that it learns from, on the device."""
         pack = self._pack("train")
@@ -238,6 +248,7 @@ class FaceProblem:
             generator,
             mirror=self._mirror,
             dense_flip=pack.dense_flip,
+            part_of=part_of,
         )
         return images.contiguous(memory_format=torch.channels_last), moved
 

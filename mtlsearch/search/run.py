@@ -9,13 +9,16 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
+from mtlsearch._imports import importing
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, proxy, tables
 from mtlsearch.search.constraints import check_baselines
@@ -33,7 +36,6 @@ from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
-from mtlsearch.tracking import Tracker
 from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
@@ -41,6 +43,9 @@ from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.record import BEST_RECORD, RECORD
 from mtlsearch.training.yaml_files import write_text
+
+if TYPE_CHECKING:
+    from mtlsearch.tracking import Tracker
 
 #: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6
@@ -84,44 +89,53 @@ def run_search(
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
     _check_results(results)
     check_name(results, name)
-    tracker = Tracker(tracking_uri, lambda text: console.print(text))
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
-    # Ray's own state is of no use after the study: the journal is the record
-    scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
-    try:
-        with warnings.catch_warnings(), running_ray(resources, address):
-            warnings.filterwarnings("ignore", module=r"ray\..*")
-            # the data of all options; of a range over data, what lies between its ends is left to the trials
-            problem = _prepare(plan.probe_trees(), plan.name, console)
-            if resume is None:
-                study = Study.create(
-                    results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
-                )
-            else:
-                study = Study.reopen(resume, plan)
-            console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
-            console.print(
-                f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
+    with ExitStack() as scope:
+        opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
+        scope.callback(_close_tracker, opening, console)
+        # Ray's own state is of no use after the study: the journal is the record
+        scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
+        scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+        scope.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"ray\..*")
+        scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
+        # the data of all options; of a range over data, what lies between its ends is left to the trials
+        problem = _prepare(plan.probe_trees(), plan.name, console)
+        tracker = opening.result()
+        if resume is None:
+            study = Study.create(
+                results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
             )
-            if lessons is not None:
-                console.print("\n".join(lessons.lines()), soft_wrap=True)
-            if resume is not None:
-                ended = study.ended("search") + study.ended("confirm")
-                console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
-            tracked = TrackedStudy(tracker, study)
-            try:
-                outcome = _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
-            except BaseException:
-                tracked.parent.end("FAILED")
-                raise
-            finally:
-                study.close()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        lost = tracker.close()
-        if lost:
-            console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
-    return outcome
+        else:
+            study = Study.reopen(resume, plan)
+        scope.callback(study.close)
+        console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
+        console.print(
+            f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
+        )
+        if lessons is not None:
+            console.print("\n".join(lessons.lines()), soft_wrap=True)
+        if resume is not None:
+            ended = study.ended("search") + study.ended("confirm")
+            console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
+        tracked = TrackedStudy(tracker, study)
+        try:
+            return _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
+        except BaseException:
+            tracked.parent.end("FAILED")
+            raise
+
+
+def _open_tracker(uri: str, console: Console) -> Tracker:
+    """In a thread of its own while Ray starts: MLflow takes a second to import, and a new database seconds to make."""
+    with importing():
+        from mtlsearch.tracking import Tracker
+    return Tracker(uri, lambda text: console.print(text))
+
+
+def _close_tracker(opening: Future[Tracker], console: Console) -> None:
+    if opening.exception() is None and (lost := opening.result().close()):
+        console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
 
 
 class _Search:
@@ -135,6 +149,7 @@ class _Search:
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
+        self.study.write_leaderboard()
         settings = self.plan.settings
         ranked = candidates(self.study.of_phase("search"), settings.objectives, settings.winner)
         if not ranked:

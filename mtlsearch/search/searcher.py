@@ -62,10 +62,11 @@ class StudySearcher(_StatelessSearcher):
         self._tell_ended(trials)
         self._unfinished = deque(trial for trial in trials if trial.status == "running")
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
-        known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
-        known += [point for point, _ in study.learned]
+        tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        tried += [point for point, _ in study.learned]
+        known = {frozenset(point.items()) for point in tried}
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
-        self._grid = (point for point in points if point not in known and self._allowed(point))
+        self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
         self._failed, self._ended = 0, 0
         self.ended_by = ""
@@ -77,7 +78,7 @@ class StudySearcher(_StatelessSearcher):
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study
-        if self.ended_by or len(study.of_phase("search")) >= study.plan.settings.num_samples:
+        if self.ended_by or study.count("search") >= study.plan.settings.num_samples:
             return Searcher.FINISHED
         if self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
             self.ended_by = f"the first {self._ended} trials all failed"

@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
+from mtlsearch.search.paced import Paced
 from mtlsearch.search.pareto import Figures, cost
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
@@ -85,6 +87,8 @@ class Study:
         self.identity = identity
         """a name that no other study has, for those who keep records of it elsewhere"""
         self.trials: dict[int, TrialState] = {trial.number: trial for trial in trials}
+        self._counts = Counter(trial.phase for trial in self.trials.values())
+        self._leaderboard = Paced(self._write_leaderboard)
         self.learned: list[Learned] = []
         """what the sampler is told before the first trial"""
         self.past_epochs: list[tuple[int, Row]] = []
@@ -152,6 +156,7 @@ class Study:
         """Registers the next trial before it starts."""
         trial = TrialState(len(self.trials), phase, label, dict(config), dict(point))
         self.trials[trial.number] = trial
+        self._counts[phase] += 1
         folder = self.trial_folder(trial.number)
         shutil.rmtree(folder, ignore_errors=True)  # of a trial that a kill kept from being registered
         folder.mkdir(parents=True)
@@ -172,7 +177,8 @@ class Study:
     ) -> None:
         event = {"event": "end", "number": number, "status": status, "reason": reason, "time": time.time()}
         self._apply({**event, "test": dict(test or {}), "environment": dict(environment or {})})
-        self.write_leaderboard()
+        if self.trials[number].phase == "search":
+            self._leaderboard.call()
 
     def _apply(self, event: Event) -> None:
         self._journal.append(event)
@@ -181,17 +187,27 @@ class Study:
     def of_phase(self, phase: Phase) -> list[TrialState]:
         return [trial for trial in self.trials.values() if trial.phase == phase]
 
+    def count(self, phase: Phase) -> int:
+        """How many trials of a phase have begun."""
+        return self._counts[phase]
+
     def ended(self, phase: Phase) -> int:
         """How many trials of a phase have come to an end of any kind."""
         return sum(trial.status != "running" for trial in self.of_phase(phase))
 
     def write_leaderboard(self) -> None:
-        """All trials of the search, best first by the first objective, failed ones last."""
+        """Brings leaderboard.csv up to date. While trials end it is at most a little behind: see `Paced`."""
+        self._leaderboard.finish()
+
+    def _write_leaderboard(self) -> None:
         write_text(self.folder / LEADERBOARD, leaderboard(self.of_phase("search"), self.plan))
 
     def close(self) -> None:
-        self._journal.close()
-        self._lock.release()
+        try:
+            self.write_leaderboard()
+        finally:
+            self._journal.close()
+            self._lock.release()
 
 
 def trial_folder(study: Path, number: int) -> Path:

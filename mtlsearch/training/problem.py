@@ -102,6 +102,15 @@ class ScoresSamples(Protocol):
 
 
 @runtime_checkable
+class DividesBatches(Protocol):
+    """What a problem may have: parts of a batch without the rest, for several workers and for small portions."""
+
+    def part_of_batch(self, indices: torch.Tensor, generator: torch.Generator, rows: slice) -> Any:
+        """Those rows of what `batch(indices, generator)` gives; the generator ends where it would then, too."""
+        ...
+
+
+@runtime_checkable
 class Resizes(Protocol):
     """What a problem may have: smaller images for the first stages of a training (`training.stages`)."""
 

@@ -23,6 +23,10 @@ class RuleScheduler(FIFOScheduler):
         super().__init__()
         self._rule, self._asked_to_stop = rule, asked_to_stop
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: Tune starts waiting trials by itself, in order. FIFOScheduler looks at all trials in every step."""
+        return
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = trial.config["job"]
         if "epoch" not in result:
