@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from mtlsearch.search.settings import RandomSampler
 from mtlsearch.search.simulation.outcome import BEST_SHARE, Outcome
 from mtlsearch.search.simulation.replay import Replay
 
@@ -57,9 +58,11 @@ def replay_lines(replay: Replay) -> list[str]:
     order = f"sampler {_options(settings.sampler.model_dump())}" if replay.sampled else "the study's order of trials"
     lines = [f"{replay.name}: early stopping {rule}, {order}, {replay.workers} at one time"]
     if replay.sampled:
+        even = isinstance(settings.sampler, RandomSampler)
+        taken = "any of them with the same chance" if even else "of what is suggested, the nearest one not yet taken"
         lines.append(
-            f"Only the study's {replay.trials} trials are known: a suggestion goes to the nearest one not yet taken, "
-            "so the simulated search can find nothing that the study did not try."
+            f"Only the study's {replay.trials} trials are known and tried: {taken}. So the simulated search can find "
+            "nothing that the study did not try."
         )
     if replay.censored:
         lines.append(
