@@ -135,4 +135,4 @@ def certainty(seeds: int) -> str:
         return (
             f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
         )
-    return f"intervals of 95 %, by the bootstrap over {seeds} training seeds and, where samples are scored, over images"
+    return f"intervals of 95 %, by the bootstrap over {seeds} training seeds and, where they are scored, over samples"
