@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm
+from mtlsearch.search.figures import is_cost
 from mtlsearch.search.journal import Event, read_journal
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Space
@@ -61,6 +62,11 @@ class StudyRecord:
     @property
     def objectives(self) -> Mapping[str, str]:
         return self.settings.objectives
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The objectives that change while a model trains: those that are no costs."""
+        return {name: mode for name, mode in self.objectives.items() if not is_cost(name)}
 
     @cached_property
     def searched(self) -> list[TrialState]:
