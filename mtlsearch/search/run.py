@@ -21,10 +21,11 @@ from rich.console import Console
 from mtlsearch._imports import importing
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, proxy, tables
+from mtlsearch.search.budget import Budget, check_budget
 from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
-from mtlsearch.search.executors.resources import plan_resources
+from mtlsearch.search.executors.resources import Resources, plan_resources
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
@@ -36,7 +37,7 @@ from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
-from mtlsearch.training.checkpoint import BEST
+from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
@@ -84,11 +85,8 @@ def run_search(
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
-    check_baselines(plan)
+    resources = check_search(plan, results, name, cpus_per_trial, concurrent)
     lessons = learn_from(from_study, plan) if from_study is not None else None
-    resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
-    _check_results(results)
-    check_name(results, name)
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     with ExitStack() as scope:
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
@@ -138,6 +136,22 @@ def _close_tracker(opening: Future[Tracker], console: Console) -> None:
         console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
 
 
+def check_search(
+    plan: SearchPlan, results: Path, name: str | None, cpus_per_trial: int | None, concurrent: int | None
+) -> Resources:
+    """What a trial of the search gets, once all is checked that can be checked before any work.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    check_baselines(plan)
+    resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
+    check_budget(plan.settings, resources.gpus)
+    _check_results(results)
+    check_name(results, name)
+    return resources
+
+
 class _Search:
     """The phases of one study over one running Ray."""
 
@@ -184,11 +198,22 @@ class _Search:
         missing = settings.num_samples - self.study.ended("search")
         ended_by = ""
         if missing > 0:
-            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
-            scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
+            self.study.begin_search(self.executor.resources.gpus)
+            budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
+
+            def why_stop(trial_number: int) -> str:
+                if requests.stopped(trial_number):
+                    return "stopped by hand"
+                return f"out of {budget.out_of}" if budget.out_of else ""
+
+            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
+            scheduler = RuleScheduler(rule, why_stop)
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], scheduler.reasons)
                 self.executor.run("search", searcher, scheduler, recorder, missing)
+            if budget.out_of:
+                for trial in searcher.unfinished:
+                    self._stop(trial, f"out of {budget.out_of}")
             if ended_by := searcher.ended_by:
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
         begun = len(self.study.of_phase("search"))
@@ -203,8 +228,15 @@ class _Search:
             trial = self.study.trials[trial_number]
             whole = len(trial.history) >= trial.config["training"]["epochs"]
             if stops and trial.status == "running" and not trial.label and not whole:
-                self.study.end_trial(trial_number, "stopped", f"early stopping after epoch {len(trial.history)}")
-                write_record(self.study, trial)
+                self._stop(trial, "early stopping")
+
+    def _stop(self, trial: TrialState, why: str) -> None:
+        """Ends a trial that was under way when the study was killed and is not to go on."""
+        self.study.end_trial(trial.number, "stopped", f"{why} after epoch {len(trial.history)}")
+        (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
+        if trial.history:
+            write_record(self.study, trial)
+        self.tracked.trial_ended(trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
