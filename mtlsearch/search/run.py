@@ -215,6 +215,7 @@ class _Search:
                 for trial in searcher.unfinished:
                     self._stop(trial, f"out of {budget.out_of}")
             if ended_by := searcher.ended_by:
+                self.study.end_search(ended_by)
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
         begun = len(self.study.of_phase("search"))
         return self.study.ended("search") >= (begun if ended_by else settings.num_samples)

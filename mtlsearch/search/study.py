@@ -161,6 +161,10 @@ class Study:
         """The search phase begins or goes on, each trial with so many GPUs."""
         self._append({"event": "search", "gpus": gpus})
 
+    def end_search(self, why: str) -> None:
+        """Notes why the search is over although fewer trials than asked for have begun."""
+        self._append({"event": "search_end", "why": why})
+
     def add_trial(self, phase: Phase, label: str, config: Mapping[str, Any], point: Point) -> TrialState:
         """Registers the next trial before it starts."""
         trial = TrialState(len(self.trials), phase, label, dict(config), dict(point))
