@@ -111,10 +111,14 @@ def draw(
     image_size: int,
     output_size: int,
     generator: torch.Generator | None = None,
+    rows: slice | None = None,
 ) -> Draws:
-    """Random numbers of a batch. generator: a CPU generator, so that CPU and GPU runs draw alike."""
+    """Random numbers of a batch, or of those of its rows. generator: a CPU generator, so that CPU and GPU runs draw
+    alike."""
     a = augmentation
     u = torch.rand(batch, 21, generator=generator, dtype=torch.float64)
+    if rows is not None:
+        u = u[rows]
     signed = 2 * u - 1
     turn = a.rotation * signed[:, 0]
     factor = torch.exp(a.scale * signed[:, 1]) * (output_size / image_size)
@@ -310,19 +314,22 @@ def augment(
     flip: tuple[int, ...] | None = None,
     mirror: CoefficientMirror | None = None,
     dense_flip: tuple[int, ...] | None = None,
+    part_of: tuple[int, slice] | None = None,
 ) -> tuple[Tensor, Labels]:
     """A batch for training, or for evaluation with `Augmentation.off()`.
 
     images (B, H, H, 3) uint8 RGB on any device; labels: see `transform_labels`; image_size: side of the nominal crop
-    within the stored image; output_size S: default image_size; generator: a CPU generator. Returns (B, 3, S, S)
-    float32, normalised, and the labels in its pixels, on the devices they came on.
+    within the stored image; output_size S: default image_size; generator: a CPU generator; part_of: (B', rows), where
+    the images are these rows of a batch of B' and drawn as they would be in it. Returns (B, 3, S, S) float32,
+    normalised, and the labels in its pixels, on the devices they came on.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] != images.shape[2] or images.dtype != torch.uint8:
         raise InputError(f"images must be (B, H, H, 3) uint8, got {tuple(images.shape)} {images.dtype}")
     stored, size = images.shape[1], output_size or image_size
     if not 0 < image_size <= stored:
         raise InputError(f"image_size must lie in [1, {stored}], the side of the stored images, got {image_size}")
-    draws = draw(augmentation, len(images), stored, image_size, size, generator)
+    whole, rows = part_of or (len(images), None)
+    draws = draw(augmentation, whole, stored, image_size, size, generator, rows)
     return transform_images(images, draws, size), transform_labels(
         labels, draws, stored, size, flip, mirror, dense_flip
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,19 @@ from mtlsearch.faces.morphable.coefficient_mirror import CoefficientMirror, mirr
 from mtlsearch.faces.morphable.dense_labels import SOURCES, dense_of
 from mtlsearch.faces.morphable.dense_points import COUNT as DENSE_POINTS
 from mtlsearch.faces.packs.batches import DeviceSplit
-from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack, pack_folder
+from mtlsearch.faces.rendering.synthetic import SPLITS
 from mtlsearch.faces.systems import SYSTEMS, System
 from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Targets
 from mtlsearch.training.config import RunConfig
-from mtlsearch.training.problem import Progress
+from mtlsearch.training.problem import Progress, WholeData
 from mtlsearch.training.sample_scores import SampleScores
 
 #: faces that statistics are taken of, and of systems with dense points, which weigh eight times as much; a training
 #: split of 3DDFA's has thirty times as many
 _STATISTICS, _DENSE_STATISTICS = 20_000, 2_000
+#: faces of a split that stand in for all; enough that every yaw bin has some
+_STAND_IN = 128
 _PARAMETERS = ("pose", "shape", "expression")
 
 
@@ -60,12 +64,30 @@ class FaceProblem:
     def prepare(self, progress: Progress | None = None) -> None:
         data = self.config.data
         if isinstance(data, SyntheticData):
-            self._packs = dict.fromkeys(("train", "val", "test"), ensure_pack(data.recipe, progress=progress))
+            self._open(dict.fromkeys(SPLITS, ensure_pack(data.recipe, progress=progress)))
         else:
-            opened = {folder: open_pack(folder) for folder in dict.fromkeys(map(data.folder, ("train", "val", "test")))}
-            self._packs = {split: opened[data.folder(split)] for split in ("train", "val", "test")}
+            opened = {folder: open_pack(folder) for folder in dict.fromkeys(map(data.folder, SPLITS))}
+            self._open({split: opened[data.folder(split)] for split in SPLITS})
+
+    def _open(self, packs: dict[str, Pack]) -> None:
+        self._packs = packs
         self._check()
         self._statistics = self._measure()
+
+    def prepare_stand_in(self, folder: Path, progress: Progress | None = None) -> WholeData:
+        """Faces that are rendered already, or a few of the recipe in `folder`; packs as they are. Pretrained weights,
+        which change no time, are not fetched."""
+        self.config = type(self.config).model_validate(without_pretrained(self.config.tree()))
+        data = self.config.data
+        if not isinstance(data, SyntheticData) or pack_folder(data.recipe).exists():
+            self.prepare(progress)
+            return WholeData({split: self.size(split) for split in SPLITS})
+        recipe = data.recipe
+        sizes = {split: recipe.count(split) for split in SPLITS}
+        few = {split: min(count, _STAND_IN) for split, count in sizes.items()}
+        self._open(dict.fromkeys(SPLITS, ensure_pack(replace(recipe, **few), folder, progress)))
+        left_out = sum(sizes[split] - few[split] for split in ("train", "val"))
+        return WholeData(sizes, left_out * recipe.stored_size**2 * 3)
 
     def to(self, device: torch.device) -> None:
         self._device = device
@@ -97,7 +119,13 @@ class FaceProblem:
         return len(self._pack(split).split(split))
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, Targets]:
-        images, labels = self._load(indices, self.config.augmentation, generator)
+        return self.part_of_batch(indices, generator, slice(0, len(indices)))
+
+    def part_of_batch(
+        self, indices: torch.Tensor, generator: torch.Generator, rows: slice
+    ) -> tuple[torch.Tensor, Targets]:
+        part_of = len(indices), rows
+        images, labels = self._load(indices[rows], self.config.augmentation, generator, part_of)
         return scaled(images, self._shown), self._targets(labels)
 
     def build_model(self) -> nn.Module:
@@ -224,7 +252,11 @@ class FaceProblem:
         return self._splits[split]
 
     def _load(
-        self, rows: torch.Tensor, augmentation: Augmentation, generator: torch.Generator | None = None
+        self,
+        rows: torch.Tensor,
+        augmentation: Augmentation,
+        generator: torch.Generator | None = None,
+        part_of: tuple[int, slice] | None = None,
     ) -> tuple[torch.Tensor, Labels]:
         """Rows of the training split as the network sees them, and the labels that it learns from, on the device."""
         pack = self._pack("train")
@@ -238,6 +270,7 @@ class FaceProblem:
             generator,
             mirror=self._mirror,
             dense_flip=pack.dense_flip,
+            part_of=part_of,
         )
         return images.contiguous(memory_format=torch.channels_last), moved
 

@@ -93,8 +93,23 @@ def _check(name: str, loss: object) -> None:
         )
 
 
+class LossNotFinite(FloatingPointError):
+    """The loss of `task` is `value` ("nan", "inf", or "not finite" where a GPU said so later) at `step`."""
+
+    def __init__(self, task: str, value: str, step: int) -> None:
+        super().__init__(
+            f"the loss of task {task!r} is {value} at step {step}; lower the learning rate or clip gradients, "
+            "give None for a task without labels in the batch, and with a GradScaler call "
+            "backward(losses, scaler=scaler)"
+        )
+        self.task, self.value, self.step = task, value, step
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, int]]:
+        return type(self), (self.task, self.value, self.step)
+
+
 class FiniteWatch:
-    """Raises FloatingPointError for a loss that is NaN or infinite, naming its task.
+    """Raises LossNotFinite for a loss that is NaN or infinite, naming its task.
 
     On the CPU at once. On a GPU a look at the value would wait for the device, so the flags travel to pinned memory
     beside the computation, and the error comes with the first call that finds them arrived.
@@ -115,7 +130,7 @@ class FiniteWatch:
         on_gpu = {name: loss.detach() for name, loss in losses.items() if loss.is_cuda}
         for name, loss in losses.items():
             if name not in on_gpu and not math.isfinite(value := loss.item()):
-                raise FloatingPointError(_message(name, str(value), step))
+                raise LossNotFinite(name, str(value), step)
         if on_gpu:
             flags = torch.stack([loss.reshape(()).isfinite() for loss in on_gpu.values()])
             arrived = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
@@ -130,12 +145,4 @@ class FiniteWatch:
             _, finite, names, step = self._waiting.pop(0)
             for name, fine in zip(names, finite.tolist()):
                 if not fine:
-                    raise FloatingPointError(_message(name, "not finite", step))
-
-
-def _message(name: str, value: str, step: int) -> str:
-    return (
-        f"the loss of task {name!r} is {value} at step {step}; lower the learning rate or clip gradients, "
-        "give None for a task without labels in the batch, and with a GradScaler call "
-        "backward(losses, scaler=scaler)"
-    )
+                    raise LossNotFinite(name, "not finite", step)

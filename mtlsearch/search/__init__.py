@@ -1,8 +1,13 @@
 """Search: space, study, executors, early stopping, confirmation. Knows problems only through their protocol."""
 
-from mtlsearch.search.plan import SearchPlan, load_plan, shipped_spaces
-from mtlsearch.search.run import SearchOutcome, run_search
-from mtlsearch.search.study import TrialState, read_trials
+from typing import TYPE_CHECKING
+
+from mtlsearch._imports import lazy_names
+
+if TYPE_CHECKING:
+    from mtlsearch.search.plan import SearchPlan, load_plan, shipped_spaces
+    from mtlsearch.search.run import SearchOutcome, run_search
+    from mtlsearch.search.study import TrialState, read_trials
 
 __all__ = [
     "SearchOutcome",
@@ -13,3 +18,13 @@ __all__ = [
     "run_search",
     "shipped_spaces",
 ]
+
+# a process that trains trials imports `mtlsearch.search.trainable` and waits for nothing of the search itself
+__getattr__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(("SearchPlan", "load_plan", "shipped_spaces"), "plan"),
+        **dict.fromkeys(("SearchOutcome", "run_search"), "run"),
+        **dict.fromkeys(("TrialState", "read_trials"), "study"),
+    },
+)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 #: pairs below which a rank correlation is no figure at all
 _FEWEST = 4
@@ -22,6 +21,8 @@ def spearman(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> tu
     """
     if len(one) < _FEWEST or np.ptp(one) == 0 or np.ptp(other) == 0:
         return math.nan, None
+    from scipy import stats  # half a second to import, and needed once, at the end
+
     value = float(stats.spearmanr(one, other).statistic)
     if abs(value) > 1 - 1e-12:
         return value, None

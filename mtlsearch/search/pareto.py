@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,16 +28,23 @@ def costs_of(figures: Sequence[Figures], objectives: Objectives) -> Costs:
 
 
 def fronts(costs: Costs) -> list[npt.NDArray[np.int64]]:
-    """Costs (N, M) -> the rows of each non-dominated front, the best front first, rows in order (Deb et al. 2002)."""
-    left = np.arange(len(costs))
-    found: list[npt.NDArray[np.int64]] = []
-    while len(left):
-        own, other = costs[left][:, None], costs[left][None]
-        no_worse, better = np.all(other <= own, axis=-1), np.any(other < own, axis=-1)
-        dominated = np.any(no_worse & better, axis=1)
-        found.append(left[~dominated])
-        left = left[dominated]
-    return found
+    """Costs (N, M) -> the rows of each non-dominated front, the best front first, rows in order.
+
+    Zhang et al., "An Efficient Approach to Nondominated Sorting", 2015, ENS-BS: in lexicographic order a row can only
+    be dominated by earlier ones, and who is not dominated in one front is not dominated in any later.
+    """
+    found: list[list[int]] = []
+    for row in np.lexsort(costs.T[::-1]):
+
+        def free(members: list[int], own: Costs = costs[row]) -> bool:
+            others = costs[members]
+            return not (np.all(others <= own, axis=1) & np.any(others < own, axis=1)).any()
+
+        place = bisect_left(found, True, key=free)
+        if place == len(found):
+            found.append([])
+        found[place].append(int(row))
+    return [np.sort(members) for members in found]
 
 
 def spread_order(costs: Costs) -> npt.NDArray[np.int64]:

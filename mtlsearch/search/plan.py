@@ -58,6 +58,10 @@ class SearchPlan:
         """Complete configs that together hold every option of the space at least once."""
         return [self.config_of(tree).tree() for tree in self.space.probes()]
 
+    def problem_modules(self) -> list[str]:
+        """The modules of the problems that its trials train."""
+        return sorted({find_problem(tree["problem"]).__module__ for tree in self.probe_trees()})
+
     def files(self) -> dict[str, Tree]:
         """The plan as files that can be searched again, whatever becomes of the recipes and files that it was made of:
         the space, overrides included, the base it differs from, and each baseline whole."""

@@ -9,19 +9,23 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
+from mtlsearch._imports import importing
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, proxy, tables
+from mtlsearch.search.budget import Budget, check_budget
 from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors.inline import Inline, running_ray
-from mtlsearch.search.executors.resources import plan_resources
+from mtlsearch.search.executors.resources import Resources, plan_resources
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
@@ -33,14 +37,16 @@ from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
-from mtlsearch.tracking import Tracker
-from mtlsearch.training.checkpoint import BEST
+from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.record import BEST_RECORD, RECORD
 from mtlsearch.training.yaml_files import write_text
+
+if TYPE_CHECKING:
+    from mtlsearch.tracking import Tracker
 
 #: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6
@@ -79,49 +85,71 @@ def run_search(
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
-    check_baselines(plan)
+    resources = check_search(plan, results, name, cpus_per_trial, concurrent)
     lessons = learn_from(from_study, plan) if from_study is not None else None
+    console.print(f"tracker: {tracking_uri}", soft_wrap=True)
+    with ExitStack() as scope:
+        opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
+        scope.callback(_close_tracker, opening, console)
+        # Ray's own state is of no use after the study: the journal is the record
+        scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
+        scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+        scope.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module=r"ray\..*")
+        scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
+        # the data of all options; of a range over data, what lies between its ends is left to the trials
+        problem = _prepare(plan.probe_trees(), plan.name, console)
+        tracker = opening.result()
+        if resume is None:
+            study = Study.create(
+                results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
+            )
+        else:
+            study = Study.reopen(resume, plan)
+        scope.callback(study.close)
+        console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
+        console.print(
+            f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
+        )
+        if lessons is not None:
+            console.print("\n".join(lessons.lines()), soft_wrap=True)
+        if resume is not None:
+            ended = study.ended("search") + study.ended("confirm")
+            console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
+        tracked = TrackedStudy(tracker, study)
+        try:
+            return _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
+        except BaseException:
+            tracked.parent.end("FAILED")
+            raise
+
+
+def _open_tracker(uri: str, console: Console) -> Tracker:
+    """In a thread of its own while Ray starts: MLflow takes a second to import, and a new database seconds to make."""
+    with importing():
+        from mtlsearch.tracking import Tracker
+    return Tracker(uri, lambda text: console.print(text))
+
+
+def _close_tracker(opening: Future[Tracker], console: Console) -> None:
+    if opening.exception() is None and (lost := opening.result().close()):
+        console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
+
+
+def check_search(
+    plan: SearchPlan, results: Path, name: str | None, cpus_per_trial: int | None, concurrent: int | None
+) -> Resources:
+    """What a trial of the search gets, once all is checked that can be checked before any work.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    check_baselines(plan)
     resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
+    check_budget(plan.settings, resources.gpus)
     _check_results(results)
     check_name(results, name)
-    tracker = Tracker(tracking_uri, lambda text: console.print(text))
-    console.print(f"tracker: {tracking_uri}", soft_wrap=True)
-    # Ray's own state is of no use after the study: the journal is the record
-    scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
-    try:
-        with warnings.catch_warnings(), running_ray(resources, address):
-            warnings.filterwarnings("ignore", module=r"ray\..*")
-            # the data of all options; of a range over data, what lies between its ends is left to the trials
-            problem = _prepare(plan.probe_trees(), plan.name, console)
-            if resume is None:
-                study = Study.create(
-                    results, plan, name, problem.describe_data(), lessons.trials if lessons is not None else ()
-                )
-            else:
-                study = Study.reopen(resume, plan)
-            console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
-            console.print(
-                f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
-            )
-            if lessons is not None:
-                console.print("\n".join(lessons.lines()), soft_wrap=True)
-            if resume is not None:
-                ended = study.ended("search") + study.ended("confirm")
-                console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
-            tracked = TrackedStudy(tracker, study)
-            try:
-                outcome = _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
-            except BaseException:
-                tracked.parent.end("FAILED")
-                raise
-            finally:
-                study.close()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        lost = tracker.close()
-        if lost:
-            console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
-    return outcome
+    return resources
 
 
 class _Search:
@@ -135,6 +163,7 @@ class _Search:
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
+        self.study.write_leaderboard()
         settings = self.plan.settings
         ranked = candidates(self.study.of_phase("search"), settings.objectives, settings.winner)
         if not ranked:
@@ -169,12 +198,24 @@ class _Search:
         missing = settings.num_samples - self.study.ended("search")
         ended_by = ""
         if missing > 0:
-            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
-            scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
+            self.study.begin_search(self.executor.resources.gpus)
+            budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
+
+            def why_stop(trial_number: int) -> str:
+                if requests.stopped(trial_number):
+                    return "stopped by hand"
+                return f"out of {budget.out_of}" if budget.out_of else ""
+
+            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
+            scheduler = RuleScheduler(rule, why_stop)
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], scheduler.reasons)
                 self.executor.run("search", searcher, scheduler, recorder, missing)
+            if budget.out_of:
+                for trial in searcher.unfinished:
+                    self._stop(trial, f"out of {budget.out_of}")
             if ended_by := searcher.ended_by:
+                self.study.end_search(ended_by)
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
         begun = len(self.study.of_phase("search"))
         return self.study.ended("search") >= (begun if ended_by else settings.num_samples)
@@ -188,8 +229,15 @@ class _Search:
             trial = self.study.trials[trial_number]
             whole = len(trial.history) >= trial.config["training"]["epochs"]
             if stops and trial.status == "running" and not trial.label and not whole:
-                self.study.end_trial(trial_number, "stopped", f"early stopping after epoch {len(trial.history)}")
-                write_record(self.study, trial)
+                self._stop(trial, "early stopping")
+
+    def _stop(self, trial: TrialState, why: str) -> None:
+        """Ends a trial that was under way when the study was killed and is not to go on."""
+        self.study.end_trial(trial.number, "stopped", f"{why} after epoch {len(trial.history)}")
+        (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
+        if trial.history:
+            write_record(self.study, trial)
+        self.tracked.trial_ended(trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")

@@ -15,6 +15,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from mtlsearch.search.asking import Asker
+from mtlsearch.search.budget import Budget
 from mtlsearch.search.constraints import DRAWS, Checker
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.settings import GridSampler
@@ -48,11 +49,12 @@ class StudySearcher(_StatelessSearcher):
     the sampler's generator then starts from another seed than at first, so that it does not draw the same points again.
     """
 
-    def __init__(self, study: Study, launch: Launch) -> None:
+    def __init__(self, study: Study, launch: Launch, budget: Budget | None = None) -> None:
         plan, settings = study.plan, study.plan.settings
         name, mode = settings.first_objective
         super().__init__(metric=name, mode=mode)
         self._study, self._launch = study, launch
+        self._budget = budget or Budget(settings, study.usage)
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
         self._checker = Checker(settings.constraints)
@@ -60,24 +62,29 @@ class StudySearcher(_StatelessSearcher):
         for point, figures in study.learned:
             self._asker.tell(self._asker.ask(point)[0], figures)
         self._tell_ended(trials)
-        self._unfinished = deque(trial for trial in trials if trial.status == "running")
+        self.unfinished = deque(trial for trial in trials if trial.status == "running")
+        """trials that were under way when the study was killed and have not gone on yet"""
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
-        known = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
-        known += [point for point, _ in study.learned]
+        tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
+        tried += [point for point, _ in study.learned]
+        known = {frozenset(point.items()) for point in tried}
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
-        self._grid = (point for point in points if point not in known and self._allowed(point))
+        self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
         self._failed, self._ended = 0, 0
         self.ended_by = ""
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
     def suggest(self, trial_id: str) -> Any:
-        if self._unfinished:
-            trial = self._unfinished.popleft()
+        if used_up := self._budget.used_up:
+            self.ended_by = used_up
+            return Searcher.FINISHED
+        if self.unfinished:
+            trial = self.unfinished.popleft()
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study
-        if self.ended_by or len(study.of_phase("search")) >= study.plan.settings.num_samples:
+        if self.ended_by or study.count("search") >= study.plan.settings.num_samples:
             return Searcher.FINISHED
         if self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
             self.ended_by = f"the first {self._ended} trials all failed"

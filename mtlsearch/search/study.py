@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,9 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.budget import Usage
 from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
+from mtlsearch.search.paced import Paced
 from mtlsearch.search.pareto import Figures, cost
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.space import Point
@@ -85,10 +88,14 @@ class Study:
         self.identity = identity
         """a name that no other study has, for those who keep records of it elsewhere"""
         self.trials: dict[int, TrialState] = {trial.number: trial for trial in trials}
+        self._counts = Counter(trial.phase for trial in self.trials.values())
+        self._leaderboard = Paced(self._write_leaderboard)
         self.learned: list[Learned] = []
         """what the sampler is told before the first trial"""
         self.past_epochs: list[tuple[int, Row]] = []
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
+        self.usage = Usage()
+        """what its search has used so far, over all resumptions"""
         self._lock = _locked(folder)
         if (folder / JOURNAL).exists():
             mend_journal(folder / JOURNAL)  # under the lock: it is nobody's unfinished line but a dead process's
@@ -115,10 +122,10 @@ class Study:
         study_files(folder, plan)
         study = cls(folder, plan, uuid.uuid4().hex)
         event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
-        study._journal.append({**event, "time": time.time()})
+        study._append(event)
         study.learned = list(learned)
         if study.learned:
-            study._journal.append({"event": "learned", "trials": study.learned, "time": time.time()})
+            study._append({"event": "learned", "trials": study.learned})
         return study
 
     @classmethod
@@ -142,25 +149,36 @@ class Study:
         study.learned = [
             (point, figures) for one in events if one["event"] == "learned" for point, figures in one["trials"]
         ]
-        study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
+        for event in events:
+            study.usage.see(event)
+        study._append({"event": "resumed", "space": plan.digest})
         return study
 
     def trial_folder(self, number: int) -> Path:
         return trial_folder(self.folder, number)
 
+    def begin_search(self, gpus: float) -> None:
+        """The search phase begins or goes on, each trial with so many GPUs."""
+        self._append({"event": "search", "gpus": gpus})
+
+    def end_search(self, why: str) -> None:
+        """Notes why the search is over although fewer trials than asked for have begun."""
+        self._append({"event": "search_end", "why": why})
+
     def add_trial(self, phase: Phase, label: str, config: Mapping[str, Any], point: Point) -> TrialState:
         """Registers the next trial before it starts."""
         trial = TrialState(len(self.trials), phase, label, dict(config), dict(point))
         self.trials[trial.number] = trial
+        self._counts[phase] += 1
         folder = self.trial_folder(trial.number)
         shutil.rmtree(folder, ignore_errors=True)  # of a trial that a kill kept from being registered
         folder.mkdir(parents=True)
         event = {"event": "trial", "number": trial.number, "phase": phase, "label": label}
-        self._journal.append({**event, "config": trial.config, "point": trial.point, "time": time.time()})
+        self._append({**event, "config": trial.config, "point": trial.point})
         return trial
 
     def add_epoch(self, number: int, row: Row) -> None:
-        self._apply({"event": "epoch", "number": number, "row": row, "time": time.time()})
+        self._apply({"event": "epoch", "number": number, "row": row})
 
     def end_trial(
         self,
@@ -170,28 +188,44 @@ class Study:
         test: Mapping[str, float] | None = None,
         environment: Mapping[str, Any] | None = None,
     ) -> None:
-        event = {"event": "end", "number": number, "status": status, "reason": reason, "time": time.time()}
+        event = {"event": "end", "number": number, "status": status, "reason": reason}
         self._apply({**event, "test": dict(test or {}), "environment": dict(environment or {})})
-        self.write_leaderboard()
+        if self.trials[number].phase == "search":
+            self._leaderboard.call()
 
     def _apply(self, event: Event) -> None:
-        self._journal.append(event)
+        self._append(event)
         self.trials[event["number"]].apply(event)
+
+    def _append(self, event: Event) -> None:
+        event = {**event, "time": time.time()}
+        self._journal.append(event)
+        self.usage.see(event)
 
     def of_phase(self, phase: Phase) -> list[TrialState]:
         return [trial for trial in self.trials.values() if trial.phase == phase]
+
+    def count(self, phase: Phase) -> int:
+        """How many trials of a phase have begun."""
+        return self._counts[phase]
 
     def ended(self, phase: Phase) -> int:
         """How many trials of a phase have come to an end of any kind."""
         return sum(trial.status != "running" for trial in self.of_phase(phase))
 
     def write_leaderboard(self) -> None:
-        """All trials of the search, best first by the first objective, failed ones last."""
+        """Brings leaderboard.csv up to date. While trials end it is at most a little behind: see `Paced`."""
+        self._leaderboard.finish()
+
+    def _write_leaderboard(self) -> None:
         write_text(self.folder / LEADERBOARD, leaderboard(self.of_phase("search"), self.plan))
 
     def close(self) -> None:
-        self._journal.close()
-        self._lock.release()
+        try:
+            self.write_leaderboard()
+        finally:
+            self._journal.close()
+            self._lock.release()
 
 
 def trial_folder(study: Path, number: int) -> Path:

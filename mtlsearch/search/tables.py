@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from mtlsearch.search.comparison import compare
 from mtlsearch.search.confirm import Confirmed, columns, heading_of
 from mtlsearch.search.figures import metric_of
 from mtlsearch.search.plan import SearchPlan
@@ -99,7 +98,7 @@ def confirmation_table(
     for split, name in shown:
         table.add_column(heading_of(split, name), justify="right")
     for one in confirmed:
-        cells = [f"{number(one.mean(name, split))} ± {number(one.spread(name, split))}" for split, name in shown]
+        cells = [one.in_words(name, split) for split, name in shown]
         table.add_row(f"{one.name} (baseline)" if one.baseline else one.name, *cells)
     cells = [number(trivial.get(split, {}).get(metric_of(name), math.nan)) for split, name in shown]
     table.add_row("constant prediction", *cells, style="dim")
@@ -108,6 +107,8 @@ def confirmation_table(
 
 def difference_lines(plan: SearchPlan, winner: Confirmed, other: Confirmed) -> list[str]:
     """The winner against another, paired by seed, one line per objective and split."""
+    from mtlsearch.search.comparison import compare  # scipy.stats takes half a second to import
+
     lines = []
     for one in compare(winner, other, plan.settings.objectives):
         each = ", ".join(number(value, signed=True) for value in one.by_seed)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtlsearch.search.study import Study, TrialState
-from mtlsearch.tracking import TrackedRun, Tracker
 from mtlsearch.tracking.names import environment_tags
 from mtlsearch.training import environment
 from mtlsearch.training.record import RECORD
+
+if TYPE_CHECKING:
+    from mtlsearch.tracking import TrackedRun, Tracker
 
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ray import tune
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.figures import cost_of, is_cost
@@ -41,6 +42,11 @@ class TrialJob:
     """never stopped early: a baseline, against which the rest is measured"""
     reported: int = 0
     """epochs that the study knows of already, of a trial that is continued"""
+
+
+def tune_trainable(config: dict[str, Any]) -> None:
+    """A Tune function trainable. It stands here, so that a worker imports what training takes and no search."""
+    run_trial(config["job"], tune.report)
 
 
 def run_trial(job: TrialJob, send: Send) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import tempfile
 from pathlib import Path
 
@@ -14,22 +13,11 @@ from mlflow.exceptions import MlflowException
 
 from mtlsearch.errors import InputError
 from mtlsearch.tracking.names import EXPERIMENT
+from mtlsearch.tracking.uri import SQLITE
 
-_SQLITE = "sqlite:///"
 # read by MLflow's HTTP client, whose own patience with a dead server is minutes per call; the writer tries again anyhow
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-
-
-def resolve_uri(uri: str | None) -> str:
-    """The tracking URI that is meant: the option, else MLFLOW_TRACKING_URI, else sqlite in the working folder.
-
-    A relative sqlite path is made absolute, so that it names the same file from every process and folder.
-    """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
-    if uri.startswith(_SQLITE) and not uri.startswith("sqlite:////"):
-        return f"{_SQLITE}{Path(uri[len('sqlite:///') :]).absolute()}"
-    return uri
 
 
 def open_store(uri: str) -> tuple[MlflowClient, str]:
@@ -43,10 +31,10 @@ def open_store(uri: str) -> tuple[MlflowClient, str]:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        if not uri.startswith(_SQLITE):
+        if not uri.startswith(SQLITE):
             client = MlflowClient(uri)
             return client, _experiment(client, None)
-        path = Path(uri[len(_SQLITE) :])
+        path = Path(uri[len(SQLITE) :])
         with FileLock(path.with_name(f".{path.name}.lock")):
             client = MlflowClient(uri)
             return client, _experiment(client, path.parent / "mlartifacts")
@@ -68,18 +56,13 @@ def _experiment(client: MlflowClient, artifacts: Path | None) -> str:
         return str(found.experiment_id)
 
 
-def is_run_id(text: str) -> bool:
-    """Whether `text` reads like an MLflow run id rather than a path."""
-    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
-
-
 def fetch_artifact(uri: str, run_id: str, name: str) -> Path:
     """A local copy of a run's artifact.
 
     Raises:
         InputError: the store has no such run, or the run no such artifact.
     """
-    if uri.startswith(_SQLITE) and not Path(uri[len(_SQLITE) :]).exists():
+    if uri.startswith(SQLITE) and not Path(uri[len(SQLITE) :]).exists():
         raise InputError(f"there is no MLflow store {uri}; give --tracking-uri")
     client, _ = open_store(uri)
     try:

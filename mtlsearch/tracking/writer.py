@@ -31,10 +31,12 @@ class Writer:
         self._queue.put(write)
 
     def close(self, timeout_s: float = 60.0) -> int:
-        """Waits until all is written, about `timeout_s` at most; returns how many writes were given up."""
+        """Waits until all is written, or until nothing has been for `timeout_s`; returns how many were given up."""
+        self._patience_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._queue.put(None)
-        self._thread.join(timeout_s + _RETRY_S)
+        while self._thread.is_alive() and time.monotonic() < self._deadline + _RETRY_S:
+            self._thread.join(_RETRY_S)
         return self.lost + (self._queue.qsize() if self._thread.is_alive() else 0)
 
     def _work(self) -> None:
@@ -43,6 +45,8 @@ class Writer:
             while True:
                 try:
                     write()
+                    if self._deadline is not None:  # a slow tracker is waited for, an absent one is not
+                        self._deadline = time.monotonic() + self._patience_s
                     if silent:
                         self._say("tracker: it answers again; what was held back is being written")
                     silent = False

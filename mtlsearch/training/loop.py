@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +12,16 @@ from pathlib import Path
 import torch
 
 from mtlsearch.errors import InputError
-from mtlsearch.gradients import MultiTaskOptimizer, get_strategy
+from mtlsearch.gradients import MultiTaskOptimizer, get_strategy, strategy_info
+from mtlsearch.gradients.losses import LossNotFinite
 from mtlsearch.training import checkpoint
+from mtlsearch.training.batching import batch_counts, epoch_order, grouped, load, split
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.conflicts import Conflicts
 from mtlsearch.training.problem import Problem, Progress, Resizes
 from mtlsearch.training.schedules import total_steps
-from mtlsearch.training.seeding import generator, random_state, seeded, set_random_state
+from mtlsearch.training.seeding import derive_seed, generator, random_state, seeded, set_random_state
+from mtlsearch.training.workers import Portion, Workers
 
 Row = dict[str, float]
 """the metrics of one epoch: epoch, train/…, val/…, best/val/…, conflict/…, time/…"""
@@ -87,8 +90,12 @@ def train(
     on_step: Progress | None = None,
     must_be_finite: Sequence[str] = (),
     reported: int | None = None,
+    micro_batch: int | None = None,
 ) -> TrainingResult:
     """Trains `config` on a prepared `problem`.
+
+    Where torch.distributed is set up, all its processes call this and train one run together: each takes its part of
+    every batch, gradients are combined over the whole of it, the first validates and writes, and all report its rows.
 
     Args:
         report: called after each epoch; returning True ends the run.
@@ -99,6 +106,8 @@ def train(
         stop_after: end after this many epochs of the config's own schedule, as early stopping does.
         on_step: called after each micro-batch with (micro-batches done, of the whole run).
         must_be_finite: metrics besides the objective that end the run when they are NaN or infinite.
+        micro_batch: most samples that a process takes at one time. Gradients of the portions of a batch accumulate
+            before they are combined, so that the step is that of the whole batch, batch norm apart.
         reported: of a run that is continued, how many epochs `report` has seen; those that last.pt holds beyond are
             reported first, and those that it lacks are not reported again. None: all that last.pt holds.
 
@@ -109,7 +118,9 @@ def train(
     problem.to(device)
     name, mode = objective or first_objective(problem)
     epochs = config.training.epochs
-    counts = _micro_batch_counts(problem, config)
+    counts = batch_counts(problem, config)
+    workers = Workers()
+    _check_portions(config, micro_batch)
     with seeded(config.seed), _resized(problem) as resize:
         state = _initial_state(problem, config, device, total_steps(counts, config.training.accumulate))
         last = directory / checkpoint.LAST if directory else None
@@ -126,19 +137,21 @@ def train(
             if epoch > 1 and stage != config.training.stage_of(epoch - 1):
                 state.best = None  # figures of smaller images are not comparable
             watch = _from(sum(counts[: epoch - 1]), sum(counts), on_step or _unseen)
-            row = _train_epoch(problem, config, state, epoch, watch)
-            row |= _evaluate(problem, state.model, (name, *must_be_finite), row)
+            trained = _train_epoch(problem, config, state, workers, epoch, watch, micro_batch)
+            row = workers.from_first(lambda: trained | _evaluate(problem, state.model, (name, *must_be_finite), epoch))  # noqa: B023
             if state.best is None or _better(row[name], state.best[name], mode):
                 state.best = dict(row)
-                if directory is not None:
+                if directory is not None and workers.first:
                     checkpoint.save_weights(directory / checkpoint.BEST, state.model, config.tree(), state.best)
             row |= {f"best/{key}": value for key, value in state.best.items() if key.startswith("val/")}
             row["best/epoch"] = state.best["epoch"]
             state.history.append(row)
-            if last is not None:
+            if last is not None and workers.first:
                 state.save(last, config)
+            workers.wait()  # whoever starts again finds what all have seen
             if report is not None and len(state.history) > seen:
-                stop = bool(report(row))
+                told = bool(report(row))
+                stop = workers.from_first(lambda: told)  # noqa: B023
     assert state.best is not None
     return TrainingResult(state.history, state.best, len(state.history) < epochs, state.model)
 
@@ -160,6 +173,8 @@ def choose_device(name: str) -> torch.device:
 
 def _initial_state(problem: Problem, config: RunConfig, device: torch.device, steps: int) -> _State:
     model = problem.build_model().to(device)
+    if Workers().size > 1 and device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     optimizer = MultiTaskOptimizer(
         config.optimizer.build(model.parameters()),
         strategy=get_strategy(config.strategy.name, **config.strategy.hyperparameters),
@@ -168,9 +183,18 @@ def _initial_state(problem: Problem, config: RunConfig, device: torch.device, st
         seed=config.seed,
         engine=config.training.engine,
         update_every=config.training.update_every,
-        process_group=False,
     )
     return _State(model, optimizer, config.schedule.build(optimizer, steps), history=[])
+
+
+def _check_portions(config: RunConfig, micro_batch: int | None) -> None:
+    """Raises InputError where a batch cannot be taken in portions."""
+    if micro_batch is None:
+        return
+    name = config.strategy.name
+    if strategy_info(name).samples > 1 or config.training.engine == "feature":
+        why = f"strategy {name}" if strategy_info(name).samples > 1 else "training.engine=feature"
+        raise InputError(f"{why} takes every portion of a batch for a sample of its own; train without a micro-batch")
 
 
 def _unseen(done: int, total: int) -> None:
@@ -194,41 +218,44 @@ def _resized(problem: Problem) -> Iterator[Callable[[int | None], None]]:
         problem.resize(None)
 
 
-def _samples(problem: Problem, config: RunConfig, epoch: int) -> int:
-    """How many training samples an epoch sees."""
-    return max(1, round(config.training.stage_of(epoch).data * problem.size("train")))
-
-
-def _micro_batch_counts(problem: Problem, config: RunConfig) -> list[int]:
-    """Of each epoch of the run."""
-    samples = [_samples(problem, config, epoch) for epoch in range(1, config.training.epochs + 1)]
-    return [len(_batches(torch.arange(count), config.training.batch_size)) for count in samples]
-
-
-def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int, on_step: Callable[[int], None]) -> Row:
+def _train_epoch(
+    problem: Problem,
+    config: RunConfig,
+    state: _State,
+    workers: Workers,
+    epoch: int,
+    on_step: Callable[[int], None],
+    micro_batch: int | None,
+) -> Row:
     started = time.perf_counter()
     settings = config.training
     device = next(state.model.parameters()).device
-    order = torch.randperm(problem.size("train"), generator=generator(config.seed, "order", epoch))
-    order = order[: _samples(problem, config, epoch)]
+    order = epoch_order(problem, config, epoch)
     draws = generator(config.seed, "augmentation", epoch)
     totals = dict.fromkeys(problem.tasks, torch.zeros((), device=device))
     norms: list[torch.Tensor] = []
     conflicts = Conflicts()
     lr = state.optimizer.param_groups[0]["lr"]
+    if workers.size > 1:  # dropout of their own, which no checkpoint of the first process holds
+        torch.manual_seed(derive_seed(config.seed, "worker", workers.rank, epoch))
     state.model.train()
     done = 0
-    for group in _groups(_batches(order, settings.batch_size), settings.accumulate):
+    for group in grouped(split(order, settings.batch_size), settings.accumulate):
         state.optimizer.zero_grad()
-        for position, indices in enumerate(group, start=1):
-            batch = problem.batch(indices, draws)
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                losses = problem.losses(state.model, batch)
-            for task, loss in losses.items():
-                totals[task] = totals[task] + loss.detach() * (len(indices) / len(order))
-            # a micro-batch counts by its share of samples, so that the step is that of the joint batch
-            share = len(indices) / sum(len(part) for part in group)
-            _backward(state, {task: loss * share for task, loss in losses.items()}, position == len(group), epoch)
+        samples = sum(len(indices) for indices in group)
+        for indices in group:
+            portions = workers.portions(len(indices), micro_batch)
+            for portion, batch in load(problem, indices, draws, portions):
+                losses: dict[str, torch.Tensor | None] = dict.fromkeys(problem.tasks)
+                if batch is not None:
+                    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                        losses |= problem.losses(state.model, batch)
+                for task, loss in losses.items():
+                    if loss is not None:
+                        totals[task] = totals[task] + loss.detach() * (portion.count / len(order))
+                last = indices is group[-1] and portion is portions[-1]
+                # a portion counts by its share of samples, so that the step is that of the joint batch
+                _backward(state, losses, portion, samples, last, epoch)
             done += 1
             on_step(done)
         conflicts.see(state.optimizer.diagnostics)
@@ -236,9 +263,10 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
         state.optimizer.step()
         lr = state.optimizer.param_groups[0]["lr"]
         state.schedule.step()
+    means = dict(zip(totals, workers.sum(list(totals.values()))))
     seconds = time.perf_counter() - started
     row: Row = {"epoch": float(epoch)}
-    row |= {f"train/{task}": total.item() for task, total in totals.items()}
+    row |= {f"train/{task}": mean.item() for task, mean in means.items()}
     row["train/grad_norm"] = torch.stack(norms).mean().item()
     row["train/lr"] = float(lr)
     row |= conflicts.row()
@@ -247,28 +275,22 @@ def _train_epoch(problem: Problem, config: RunConfig, state: _State, epoch: int,
     return row
 
 
-def _batches(order: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """`order` in portions of `size`. A single left-over sample joins the last: batch norm has no variance of one."""
-    batches = list(order.split(size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
-
-
-def _groups(items: list[torch.Tensor], size: int) -> Iterator[list[torch.Tensor]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _backward(state: _State, losses: dict[str, torch.Tensor], combine: bool, epoch: int) -> None:
-    for task, loss in losses.items():
-        if not torch.isfinite(loss):
-            lr = state.optimizer.param_groups[0]["lr"]
-            raise TrainingDiverged(
-                f"loss {task!r} became {loss.item()} in epoch {epoch} at learning rate {lr:.3g}; "
-                "lower optimizer.lr, add training.clip_norm, or lengthen the warm-up"
-            )
-    state.optimizer.backward(losses, combine=combine)
+def _backward(
+    state: _State, losses: Mapping[str, torch.Tensor | None], portion: Portion, samples: int, combine: bool, epoch: int
+) -> None:
+    share = portion.together / samples
+    try:
+        state.optimizer.backward(
+            {task: None if loss is None else loss * share for task, loss in losses.items()},
+            combine=combine,
+            counts=dict.fromkeys(losses, portion.count),
+        )
+    except LossNotFinite as error:
+        lr = state.optimizer.param_groups[0]["lr"]
+        raise TrainingDiverged(
+            f"loss {error.task!r} became {error.value} in epoch {epoch} at learning rate {lr:.3g}; "
+            "lower optimizer.lr, add training.clip_norm, or lengthen the warm-up"
+        ) from None
 
 
 def _clip(model: torch.nn.Module, limit: float | None) -> torch.Tensor:
@@ -276,7 +298,7 @@ def _clip(model: torch.nn.Module, limit: float | None) -> torch.Tensor:
     return torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
 
 
-def _evaluate(problem: Problem, model: torch.nn.Module, objectives: Sequence[str], row: Row) -> Row:
+def _evaluate(problem: Problem, model: torch.nn.Module, objectives: Sequence[str], epoch: int) -> Row:
     started = time.perf_counter()
     model.eval()
     with torch.inference_mode():
@@ -285,7 +307,7 @@ def _evaluate(problem: Problem, model: torch.nn.Module, objectives: Sequence[str
         if name not in metrics:
             raise InputError(f"objective {name!r} is not among the metrics: {', '.join(sorted(metrics))}")
         if not math.isfinite(metrics[name]):
-            raise TrainingDiverged(f"{name} became {metrics[name]} in epoch {int(row['epoch'])}")
+            raise TrainingDiverged(f"{name} became {metrics[name]} in epoch {epoch}")
     return metrics | {"time/val_s": time.perf_counter() - started}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.plan import load_plan
-from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, read_trials
+from mtlsearch.search import study as study_module
+from mtlsearch.search.plan import SearchPlan, load_plan
+from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, TrialState, read_trials
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -68,12 +70,34 @@ def test_the_leaderboard_ranks_by_the_first_objective_with_failures_last(study: 
     study.end_trial(0, "finished")
     study.end_trial(1, "failed", "diverged")
     study.end_trial(2, "finished")
+    study.write_leaderboard()
     rows = list(csv.DictReader((study.folder / LEADERBOARD).read_text().splitlines()))
     assert [line["trial"] for line in rows] == ["2", "0", "1"]
     assert rows[0]["val/frequency_error"] == "2.0"
     assert rows[0]["seed"] == "2", "keys that differ between trials are columns"
     assert "training.epochs" not in rows[0], "keys that do not are left out"
     assert rows[2]["reason"] == "diverged"
+
+
+def test_the_leaderboard_is_written_now_and_then_and_whole_at_the_end(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    whole = study_module.leaderboard
+
+    def counted(trials: list[TrialState], plan: SearchPlan) -> str:
+        written.append(len(trials))
+        time.sleep(0.02)
+        return whole(trials, plan)
+
+    monkeypatch.setattr(study_module, "leaderboard", counted)
+    for number in range(50):
+        study.add_trial("search", "", study.plan.baselines[0].config.tree(), {})
+        study.end_trial(number, "finished")
+    assert written == [1], "fifty trials of no time at all, of which the leaderboard may take a fiftieth"
+    study.close()
+    assert written == [1, 50], "whoever interrupts a study finds every trial in it"
+    assert (study.folder / LEADERBOARD).read_text().count("\n") == 51
 
 
 def test_two_studies_of_one_second_get_a_folder_each(tmp_path: Path) -> None:

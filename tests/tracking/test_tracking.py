@@ -45,6 +45,15 @@ def test_a_tracker_that_is_down_for_a_while_loses_nothing_and_holds_up_nobody() 
     ]
 
 
+def test_a_slow_tracker_is_waited_for_as_long_as_it_writes() -> None:
+    written: list[int] = []
+    writer = Writer(print)
+    for number in range(20):
+        writer.put(lambda number=number: (time.sleep(0.03), written.append(number)))
+    assert writer.close(timeout_s=0.1) == 0
+    assert written == list(range(20)), "0.6 s of writing, with a patience of 0.1 s for each"
+
+
 def test_one_entry_that_is_refused_does_not_hold_back_the_others() -> None:
     class Refusal(Exception):
         error_code = "INVALID_PARAMETER_VALUE"

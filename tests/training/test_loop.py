@@ -229,11 +229,11 @@ def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path: Path) -> None:
 
 
 def test_a_single_left_over_sample_joins_the_batch_before() -> None:
-    from mtlsearch.training.loop import _batches
+    from mtlsearch.training.batching import split
 
-    assert [len(part) for part in _batches(torch.arange(65), 64)] == [65]
-    assert [len(part) for part in _batches(torch.arange(66), 64)] == [64, 2]
-    assert [len(part) for part in _batches(torch.arange(1), 64)] == [1]
+    assert [len(part) for part in split(torch.arange(65), 64)] == [65]
+    assert [len(part) for part in split(torch.arange(66), 64)] == [64, 2]
+    assert [len(part) for part in split(torch.arange(1), 64)] == [1]
 
 
 def test_a_full_disk_is_said_by_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

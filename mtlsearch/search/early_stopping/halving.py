@@ -12,6 +12,7 @@ Halving", 2021, https://arxiv.org/abs/2106.12639: first by non-dominated front (
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 
 import numpy as np
@@ -32,10 +33,10 @@ class SuccessiveHalving:
     ) -> None:
         self._objectives = dict(objectives)
         self._share = 1 / reduction_factor
-        self._rungs: dict[int, dict[int, tuple[float, ...]]] = {}
+        self._rungs: dict[int, list[tuple[float, ...]]] = {}
         power = bracket
         while (milestone := math.ceil(grace_epochs * reduction_factor**power - 1e-9)) < epochs:
-            self._rungs[milestone] = {}
+            self._rungs[milestone] = []
             power += 1
 
     @property
@@ -46,9 +47,13 @@ class SuccessiveHalving:
         if epoch not in self._rungs:
             return False
         reached = self._rungs[epoch]
-        reached[trial] = tuple(cost(figures.get(name, math.nan), mode) for name, mode in self._objectives.items())
-        costs = np.array(list(reached.values()))
-        place = int(np.flatnonzero(best_first(costs) == list(reached).index(trial))[0])
+        own = tuple(cost(figures.get(name, math.nan), mode) for name, mode in self._objectives.items())
+        if len(own) == 1:  # kept sorted, so that a study of many trials does not sort them all at every report
+            place = bisect_right(reached, own)
+            reached.insert(place, own)
+        else:
+            reached.append(own)
+            place = int(np.flatnonzero(best_first(np.array(reached)) == len(reached) - 1)[0])
         return place >= math.ceil(len(reached) * self._share - 1e-9)
 
 

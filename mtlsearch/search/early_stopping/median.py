@@ -7,7 +7,8 @@ same epoch, of the trials that have come as far.
 from __future__ import annotations
 
 import math
-from statistics import fmean, median
+from bisect import insort
+from collections import defaultdict
 
 from mtlsearch.search.pareto import Figures, cost
 
@@ -18,14 +19,21 @@ class MedianRule:
     def __init__(self, name: str, mode: str, grace_epochs: int, min_trials: int) -> None:
         self._name, self._mode = name, mode
         self._grace, self._least = grace_epochs, min_trials
-        self._costs: dict[int, list[float]] = {}
+        self._best: dict[int, float] = {}
+        self._sums: dict[int, float] = {}
+        self._averages: dict[int, list[float]] = defaultdict(list)
+        """epoch -> running averages of the trials that have come as far, sorted"""
 
     def stops(self, trial: int, epoch: int, figures: Figures) -> bool:
-        own = self._costs.setdefault(trial, [])
-        own.append(cost(figures.get(self._name, math.nan), self._mode))
-        if epoch < self._grace:
-            return False
-        others = [
-            fmean(costs[:epoch]) for other, costs in self._costs.items() if other != trial and len(costs) >= epoch
-        ]
-        return len(others) >= self._least and min(own) > median(others)
+        own = cost(figures.get(self._name, math.nan), self._mode)
+        self._best[trial] = min(own, self._best.get(trial, math.inf))
+        self._sums[trial] = own + self._sums.get(trial, 0.0)
+        others = self._averages[epoch]
+        beaten = len(others) >= self._least and self._best[trial] > _median(others)
+        insort(others, self._sums[trial] / epoch)
+        return beaten and epoch >= self._grace
+
+
+def _median(ordered: list[float]) -> float:
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import ray
 from ray import tune
 from ray._private import ray_constants
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.executors.resources import Resources
 from mtlsearch.search.recorder import Recorder
-from mtlsearch.search.trainable import run_trial
+from mtlsearch.search.trainable import tune_trainable
 
 #: read by Tune when it is set up. Ray's own loggers would write a second, lossy record of every trial, and its
 #: snapshots a second state beside the journal.
@@ -29,13 +30,12 @@ _TUNE_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+#: Ray takes a given 127.0.0.1 for "any interface" unless clusters are disabled, as they are by default on macOS and
+#: Windows
+_LOOPBACK = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
+_PRELOADED = "mtlsearch.search.preloaded"
 #: trials pass numbers, not arrays
 _OBJECT_STORE_BYTES = 200_000_000
-
-
-def inline_trainable(config: dict[str, Any]) -> None:
-    """A Tune function trainable."""
-    run_trial(config["job"], tune.report)
 
 
 class Inline:
@@ -47,7 +47,7 @@ class Inline:
     def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> None:
         """Runs up to `trials` trials. After Ctrl-C it returns with some still running by the study's account."""
         os.environ.update(_TUNE_SETTINGS)
-        trainable = tune.with_resources(inline_trainable, {"cpu": self.resources.cpus, "gpu": self.resources.gpus})
+        trainable = tune.with_resources(tune_trainable, {"cpu": self.resources.cpus, "gpu": self.resources.gpus})
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -63,10 +63,11 @@ class Inline:
 
 
 @contextmanager
-def running_ray(resources: Resources, address: str = "local") -> Iterator[None]:
+def running_ray(resources: Resources, address: str = "local", preload: Sequence[str] = ()) -> Iterator[None]:
     """The Ray that this process is connected to already, or the cluster at `address`, or one of our own on loopback.
 
-    What was started or connected to here is left at the end of the scope.
+    What was started or connected to here is left at the end of the scope. The processes of a Ray of our own import the
+    modules `preload`, and what every trial needs, while this process makes the study ready.
     """
     if ray.is_initialized():
         yield
@@ -74,9 +75,11 @@ def running_ray(resources: Resources, address: str = "local") -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with ExitStack() as scope:
         if address == "local":
-            scope.enter_context(_on_loopback())
+            variables = {**_LOOPBACK, "RAY_preload_python_modules": ",".join([_PRELOADED, *preload])}
+            scope.enter_context(_variables({**variables, **scope.enter_context(_ready_processes())}))
+            scope.enter_context(_without_clusters())
             options: dict[str, Any] = {
-                "num_cpus": resources.total,
+                "num_cpus": resources.concurrent * resources.cpus,  # Ray starts as many processes beforehand
                 "include_dashboard": False,
                 "_node_ip_address": "127.0.0.1",
             }
@@ -92,21 +95,40 @@ def running_ray(resources: Resources, address: str = "local") -> Iterator[None]:
 
 
 @contextmanager
-def _on_loopback() -> Iterator[None]:
-    """A Ray started within the scope listens on 127.0.0.1 alone.
+def _ready_processes() -> Iterator[dict[str, str]]:
+    """Has Tune train in the processes that Ray starts beforehand, which need the variables that are yielded.
 
-    Ray takes a given 127.0.0.1 for "any interface" unless clusters are disabled, as they are by default on macOS and
-    Windows. It reads the variable once, at import, so that this process needs the constant too.
+    Tune asks for processes with variables of its own, so that those which are ready would stay idle and others start.
     """
-    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    environment, constant = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[variable] = "0"
+    variables = dict(class_cache.DEFAULT_ENV_VARS)
+    class_cache.DEFAULT_ENV_VARS.clear()
+    try:
+        yield variables
+    finally:
+        class_cache.DEFAULT_ENV_VARS.update(variables)
+
+
+@contextmanager
+def _without_clusters() -> Iterator[None]:
+    """For this process, which has read its environment already: Ray reads _LOOPBACK's variable at import."""
+    constant = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = constant
-        if environment is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = environment
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables set within the scope, for the processes that are started in it."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

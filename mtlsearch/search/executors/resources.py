@@ -26,8 +26,17 @@ class Resources:
     gpus: float = 0.0
 
 
-def plan_resources(num_samples: int, cpus_per_trial: int | None = None, concurrent: int | None = None) -> Resources:
+def plan_resources(
+    num_samples: int,
+    cpus_per_trial: int | None = None,
+    concurrent: int | None = None,
+    trial_bytes: float = _TRIAL_BYTES,
+    trial_gpu_bytes: float = 0.0,
+) -> Resources:
     """Fills the machine without starting so many trials at once that the sampler learns from none of them.
+
+    trial_bytes, trial_gpu_bytes: memory of a trial, of the machine and of a GPU; as many as fit are started, where
+    `concurrent` does not say.
 
     Raises:
         InputError: a trial needs more CPUs than there are.
@@ -39,7 +48,10 @@ def plan_resources(num_samples: int, cpus_per_trial: int | None = None, concurre
         )
     if concurrent is None:
         fitting = total // (cpus_per_trial or 1)
-        concurrent = min(fitting, max(2, num_samples // 4), max(1, int(_free_memory() / _TRIAL_BYTES)))
+        concurrent = min(fitting, max(2, num_samples // 4), max(1, int(_free_memory() / trial_bytes)))
+        if torch.cuda.is_available() and trial_gpu_bytes:
+            whole = torch.cuda.get_device_properties(0).total_memory
+            concurrent = min(concurrent, torch.cuda.device_count() * max(1, int(whole / trial_gpu_bytes)))
     concurrent = max(1, min(concurrent, total // (cpus_per_trial or 1), num_samples))
     cpus = cpus_per_trial or max(1, min(_MOST_THREADS, total // concurrent))
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
