@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,11 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 from packaging.version import Version
-from ray._private.ray_constants import get_runtime_env_default_excludes
-from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 LAUNCHED = ("aws", "gcp")
-MEGABYTE = 1_000_000
 TWO_DAYS_S = 48 * 3600
 
 
@@ -179,6 +175,10 @@ def test_kuberay_knows_every_field() -> None:
     }
 
 
+def test_kuberay_offers_tokens_for_the_pinned_ray() -> None:
+    assert Version(pinned("ray")) >= Version("2.52"), "authOptions needs Ray 2.52"
+
+
 def test_a_job_on_kubernetes_ends_and_is_closed() -> None:
     job = ray_job()
     assert job["shutdownAfterJobFinishes"] is True
@@ -292,47 +292,3 @@ def test_the_guide_names_every_file() -> None:
         assert f"`{path.relative_to(CLUSTER)}`" in guide or path.name == "README.md", path
     for link in re.findall(r"\]\(([^)#:]+)\)", guide):
         assert (CLUSTER / link).exists(), link
-
-
-# ray job submit --working-dir .
-
-
-def uploaded(root: Path, target: Path) -> set[str]:
-    create_package(str(root), target, include_gitignore=True, excludes=get_runtime_env_default_excludes())
-    with zipfile.ZipFile(target) as package:
-        return {name for name in package.namelist() if not name.endswith("/")}
-
-
-def test_the_repository_uploads_under_5_megabytes(tmp_path: Path) -> None:
-    names = uploaded(ROOT, tmp_path / "package.zip")
-    assert (tmp_path / "package.zip").stat().st_size < 5 * MEGABYTE
-    assert {"mtlsearch/tune.py", "mtlsearch/recipes/kim2023.yaml", "search_spaces/full.yaml"} <= names
-
-
-def test_data_results_and_environments_are_not_uploaded(tmp_path: Path) -> None:
-    root = tmp_path / "clone"
-    heavy = [
-        ".venv/lib/torch.so",
-        ".git/objects/pack",
-        "mlflow.db",
-        "mlruns/1/meta.yaml",
-        "packs/aflw2000/manifest.json",
-        "my_pack/train.images.npy",
-        "data/AFLW2000/image.jpg",
-        "results/study/journal.jsonl",
-        "results/reference/table.csv",
-        "tests/search/test_search.py",
-        "examples/weights.safetensors",
-        "mtlsearch/__pycache__/tune.pyc",
-    ]
-    light = ["mtlsearch/tune.py", "mtlsearch/faces/data/pack.py", "search_spaces/full.yaml", "examples/own_problem.py"]
-    for name in [*heavy, *light]:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    for name in (".gitignore", ".rayignore"):
-        shutil.copy(ROOT / name, root)
-    assert uploaded(root, tmp_path / "package.zip") == {*light, ".gitignore", ".rayignore"}
-
-
-def test_kuberay_offers_tokens_for_the_pinned_ray() -> None:
-    assert Version(pinned("ray")) >= Version("2.52"), "authOptions needs Ray 2.52"
