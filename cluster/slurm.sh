@@ -59,7 +59,7 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-ba
     ray symmetric-run --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
     -- "$SLURM_SUBMIT_DIR/cluster/study.sh" "$MTLSEARCH_STORAGE/$study" \
-    "${run[@]}" --storage-path "$MTLSEARCH_STORAGE" -- "$@" &
+    "${run[@]}" -- "$@" &
 running=$!
 # in the background, because bash runs a trap only between commands; `wait` returns early when one ran
 status=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Begins a study, or goes on with it where its folder exists: study.sh FOLDER RUN-OPTIONS -- STUDY-OPTIONS
 # What is searched (STUDY-OPTIONS) is said once, at the beginning, and kept in the folder; how it runs, each time.
-#   study.sh /shared/studies/full --executor ray_train --storage-path /shared/studies -- --space full --num-samples 200
+#   study.sh /shared/studies/full --executor ray_train -- --space full --num-samples 200
 set -euo pipefail
 
 fail() {

@@ -96,7 +96,7 @@ def test_slurm_starts_ray_on_every_node(environment: dict[str, str], calls: Path
     assert "srun --nodes=2 --ntasks=2 --kill-on-bad-exit=1 ray symmetric-run --address 10.1.2.3:23456" in called
     assert "--min-nodes 2 --num-cpus=16 --num-gpus=4 -- " in called
     assert f"python -m mtlsearch.tune --results {storage} --name mtlsearch-123456 --executor ray_train" in called
-    assert called.rstrip().endswith(f"--storage-path {storage} --space full")
+    assert called.rstrip().endswith("--gpus-per-worker 1 --space full")
     assert "\n-rw------- " in called, "the token is the user's alone"
     assert not list(Path(storage).glob(".ray-token*")), "and goes with the job"
 
