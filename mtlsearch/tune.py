@@ -130,6 +130,7 @@ def main(
         trials = sorted(outcome.study.trials.values(), key=lambda trial: trial.status != "failed")
         failures = [trial.reason for trial in trials if trial.reason]
         console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
+        console.print(f"To go on: {_command.command('tune', '--resume', folder)}", soft_wrap=True)
         raise Exit(1)
     console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True)
     for what, line in (

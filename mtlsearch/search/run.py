@@ -180,10 +180,10 @@ class _Search:
             whole = self._confirm(chosen, seeds)
             runs = confirm.collect(self.study.trials.values(), chosen, seeds, self.study.folder)
             confirmed, rule = confirm.ranking(runs, settings)
-        if whole and confirmed:
-            winner = confirmed[0].trial
-            self._keep(winner)
-            self._report(confirmed, rule, problem)
+            if whole:
+                winner = confirmed[0].trial if confirmed else winner
+                self._keep(winner)
+                self._report(confirmed, runs, rule, problem)
         whole = whole and self._at_full_size(ranked)
         if whole:
             self._write_report(problem)
@@ -256,7 +256,8 @@ class _Search:
         _prepare([config for _, config in runs], self.plan.name, self.console)
         whole = self._run_again("full", runs, score_test=False)
         if whole:
-            for one in proxy.fidelity(proxy.collect_pairs(self.study.trials.values(), searched), settings.objectives):
+            pairs = proxy.collect_pairs(self.study.trials.values(), searched, settings)
+            for one in proxy.fidelity(pairs, settings.objectives):
                 over = f"over {one.pairs} configurations"
                 self.console.print(f"  {one.objective}: rank correlation with full size {number(one.rho)} {over}")
                 if one.warning:
@@ -264,21 +265,23 @@ class _Search:
         return whole
 
     def _run_again(self, phase: Phase, runs: Sequence[tuple[str, dict[str, Any]]], score_test: bool) -> bool:
-        """Trains configs whole, each by its name and seed, and says whether all came to an end."""
-        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
+        """Trains configs whole, each by its name, and says whether all came to an end."""
+
+        def begun(name: str, config: dict[str, Any]) -> TrialState | None:
+            known = (one for one in self.study.of_phase(phase) if one.label == name and one.config == config)
+            return next(known, None)
 
         def start(name: str, config: dict[str, Any]) -> dict[str, Any]:
-            trial = begun.get((name, config["seed"])) or self.study.add_trial(phase, name, config, {})
+            trial = begun(name, config) or self.study.add_trial(phase, name, config, {})
             return self._launch(trial, score_test=score_test)
 
-        due = [run for run in runs if _due(begun.get((run[0], run[1]["seed"])))]
+        due = [run for run in runs if _due(begun(*run))]
         if due:
             with self._table() as table:
                 recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
                 queue = [lambda run=run: start(*run) for run in due]
                 self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
-        trials = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
-        return not any(_due(trials.get((name, config["seed"]))) for name, config in runs)
+        return not any(_due(begun(*run)) for run in runs)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -301,24 +304,39 @@ class _Search:
         """The winner's record and weights beside the leaderboard."""
         folder = self.study.trial_folder(winner.number)
         for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
+            if not (folder / name).exists():  # removed when it was far from winning, by other settings
+                (self.study.folder / kept).unlink(missing_ok=True)
+                again = f"python -m mtlsearch.train --config {self.study.folder / BEST_RECORD}"
+                self.console.print(
+                    f"the weights of trial {winner.number} were not kept; to train them again: {again}", soft_wrap=True
+                )
+                continue
             temporary = self.study.folder / f".{kept}"
             shutil.copyfile(folder / name, temporary)
             os.replace(temporary, self.study.folder / kept)
 
-    def _report(self, confirmed: Sequence[confirm.Confirmed], rule: str, problem: Problem) -> None:
+    def _report(
+        self, confirmed: Sequence[confirm.Confirmed], runs: Sequence[confirm.Confirmed], rule: str, problem: Problem
+    ) -> None:
+        """Says what the confirmation came to. confirmed: in their order, of the `runs` those that are complete."""
         trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}
-        write_text(self.study.folder / CONFIRMATION, confirmation_csv(confirmed, trivial))
+        write_text(self.study.folder / CONFIRMATION, confirmation_csv(runs, trivial))
         print_ = self.console.print
         print_()
         print_(tables.trial_table(self.plan, self.study.of_phase("search"), title="Trials of the search"))
+        for one in runs:
+            if not one.complete:
+                print_(f"\n{one.name} takes no part: {one.why_incomplete}", soft_wrap=True)
+        if not confirmed:
+            print_("\nNot confirmed: no candidate came through all its seeds. What follows is the best of the search.")
+            return
         print_()
         print_(tables.confirmation_table(self.plan, confirmed, trivial))
         winner = confirmed[0]
         print_(f"\nWinner: {winner.name}, by the means over the fresh seeds: {rule}.", soft_wrap=True)
         for other in confirmed[1:]:
-            if other.baseline:
-                for line in tables.difference_lines(self.plan, winner, other):
-                    print_(f"  {line}", soft_wrap=True)
+            for line in tables.difference_lines(self.plan, winner, other):
+                print_(f"  {line}", soft_wrap=True)
         print_(f"  {confirm.certainty(len(winner.runs))}", soft_wrap=True)
 
     def _write_report(self, problem: Problem) -> None:
@@ -346,13 +364,14 @@ def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[st
     metrics = sorted(trivial["val"])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "baseline", "seed", "trial", *(f"{s}/{m}" for s in ("val", "test") for m in metrics)])
+    figures = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
+    writer.writerow(["name", "baseline", "seed", "trial", "status", *figures])
     for one in confirmed:
         for position, run in enumerate(one.runs):
-            figures = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
-            writer.writerow([one.name, one.baseline, run.config["seed"], run.number, *figures])
-    figures = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
-    writer.writerow(["constant prediction", "", "", "", *figures])
+            own = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
+            writer.writerow([one.name, one.baseline, run.config["seed"], run.number, run.status, *own])
+    constant = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
+    writer.writerow(["constant prediction", "", "", "", "", *constant])
     return text.getvalue()
 
 

@@ -64,7 +64,9 @@ class StudySearcher(_StatelessSearcher):
         self._tell_ended(trials)
         self.unfinished = deque(trial for trial in trials if trial.status == "running")
         """trials that were under way when the study was killed and have not gone on yet"""
-        self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
+        # one whose time ran out has said nothing yet of what the others are measured against
+        begun = {trial.label for trial in trials if not trial.reason.startswith("out of")}
+        self._baselines = deque(baseline for baseline in plan.baselines if baseline.name not in begun)
         tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
         tried += [point for point, _ in study.learned]
         known = {frozenset(point.items()) for point in tried}
@@ -72,6 +74,7 @@ class StudySearcher(_StatelessSearcher):
         self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
         self._failed, self._ended = 0, 0
+        self._proven = any(trial.status in ("finished", "stopped") for trial in trials)
         self.ended_by = ""
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
@@ -86,7 +89,7 @@ class StudySearcher(_StatelessSearcher):
         study = self._study
         if self.ended_by or study.count("search") >= study.plan.settings.num_samples:
             return Searcher.FINISHED
-        if self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
+        if not self._proven and self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
             self.ended_by = f"the first {self._ended} trials all failed"
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None
