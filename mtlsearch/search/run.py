@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
@@ -23,8 +24,9 @@ from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, proxy, tables
 from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
-from mtlsearch.search.executors.inline import Inline, running_ray
-from mtlsearch.search.executors.resources import plan_resources
+from mtlsearch.search.executors import Executor, make_executor
+from mtlsearch.search.executors.inline import running_ray
+from mtlsearch.search.executors.resources import Demand, cluster_nodes, plan_trials, this_machine
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
@@ -68,8 +70,7 @@ def run_search(
     tracking_uri: str,
     name: str | None = None,
     address: str = "local",
-    cpus_per_trial: int | None = None,
-    concurrent: int | None = None,
+    demand: Demand = Demand(),  # noqa: B008 - frozen
     console: Console | None = None,
     resume: Path | None = None,
     from_study: Path | None = None,
@@ -79,6 +80,7 @@ def run_search(
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
     again, and one that was under way continues from its last epoch.
     from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
+    demand: what a trial is to be given, as far as the machine or the cluster is not to decide that.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
@@ -86,7 +88,8 @@ def run_search(
     console = console or Console(markup=False, highlight=False)
     check_baselines(plan)
     lessons = learn_from(from_study, plan) if from_study is not None else None
-    resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
+    own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
+    resources = plan_trials(demand, plan.settings.num_samples, this_machine()) if own else None
     _check_results(results)
     check_name(results, name)
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
@@ -99,6 +102,7 @@ def run_search(
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
+        resources = resources or plan_trials(demand, plan.settings.num_samples, cluster_nodes())
         # the data of all options; of a range over data, what lies between its ends is left to the trials
         problem = _prepare(plan.probe_trees(), plan.name, console)
         tracker = opening.result()
@@ -110,9 +114,7 @@ def run_search(
             study = Study.reopen(resume, plan)
         scope.callback(study.close)
         console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
-        console.print(
-            f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
-        )
+        console.print(f"{plan.settings.num_samples} trials, {resources}")
         if lessons is not None:
             console.print("\n".join(lessons.lines()), soft_wrap=True)
         if resume is not None:
@@ -120,7 +122,7 @@ def run_search(
             console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
         tracked = TrackedStudy(tracker, study)
         try:
-            return _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
+            return _Search(plan, study, tracked, make_executor(resources, scratch), console).run(problem)
         except BaseException:
             tracked.parent.end("FAILED")
             raise
@@ -142,7 +144,7 @@ class _Search:
     """The phases of one study over one running Ray."""
 
     def __init__(
-        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Inline, console: Console
+        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Executor, console: Console
     ) -> None:
         self.plan, self.study, self.tracked = plan, study, tracked
         self.executor, self.console = executor, console

@@ -22,6 +22,7 @@ class RuleScheduler(FIFOScheduler):
     def __init__(self, rule: StoppingRule, asked_to_stop: Callable[[int], bool]) -> None:
         super().__init__()
         self._rule, self._asked_to_stop = rule, asked_to_stop
+        self._seen: dict[int, int] = {}
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """None: Tune starts waiting trials by itself, in order. FIFOScheduler looks at all trials in every step."""
@@ -29,8 +30,9 @@ class RuleScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = trial.config["job"]
-        if "epoch" not in result:
-            return TrialScheduler.CONTINUE
+        if "epoch" not in result or result["epoch"] <= self._seen.get(job.number, job.reported):
+            return TrialScheduler.CONTINUE  # an epoch twice: its worker died and began again where its checkpoint was
+        self._seen[job.number] = int(result["epoch"])
         figures = {name: value for name, value in result.items() if "/" in name and _is_number(value)}
         stops = self._rule.stops(job.number, int(result["epoch"]), figures)
         if int(result["epoch"]) >= job.config["training"]["epochs"]:  # it ends by itself

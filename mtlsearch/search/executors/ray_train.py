@@ -1,0 +1,50 @@
+"""Trials as worker groups of Ray Train: several workers, GPUs, recovery of workers and nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from mtlsearch.search.exchange import Exchange
+from mtlsearch.search.executors.executor import Executor
+from mtlsearch.search.worker_group import TrialDriver, WorkerGroup
+
+#: drivers and the exchange stay on the head, where no spot instance goes away, and take none of its CPUs
+_ON_HEAD = {"node:__internal_head__": 0.001}
+
+
+class RayTrain(Executor):
+    """Runs each trial in `resources.workers` processes that train it together.
+
+    A group whose worker or node dies is started again and goes on from the trial's last epoch.
+    """
+
+    @contextmanager
+    def _trials(self) -> Iterator[tuple[Any, Sequence[Callback]]]:
+        exchange: ActorHandle = ray.remote(num_cpus=0, resources=_ON_HEAD)(Exchange).remote()  # type: ignore[assignment]
+        resources = self.resources
+        group = WorkerGroup(resources.workers, resources.cpus, resources.gpus, str(self._scratch / "train"))
+        driver = tune.with_parameters(TrialDriver, group=group, exchange=exchange)
+        try:
+            yield tune.with_resources(driver, {"cpu": 0, **_ON_HEAD}), [_Stopping(exchange)]
+        finally:
+            ray.kill(exchange)
+
+
+class _Stopping(Callback):
+    """Tells the workers of a trial that has ended: Tune may keep its driver for another trial and tell it nothing."""
+
+    def __init__(self, exchange: ActorHandle) -> None:
+        self._exchange = exchange
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._exchange.stop.remote(trial.config["job"].number)
+
+    on_trial_error = on_trial_complete
