@@ -12,10 +12,16 @@ def reason_of(error: object) -> str:
             return "its worker was killed because the machine's memory ran out; run fewer trials at a time"
         if isinstance(cause, (ActorDiedError, RayActorError, WorkerCrashedError)):
             return "its worker process died: killed from outside, for want of memory, or by a crash of native code"
-    return (str(error).strip().splitlines() or ["the worker died"])[-1]
+    failures = _failures(error) or [error]
+    lines = [(str(failure).strip().splitlines() or ["the worker died"])[-1] for failure in failures]
+    return min(lines, key=lambda line: "onnection" in line)  # the lost connections of others follow from it
 
 
 def _causes(error: object) -> list[object]:
     """The error, and those of a worker group's workers, which Ray Train wraps."""
-    failures = getattr(error, "worker_failures", {}).values()
+    failures = _failures(error)
     return [error, *failures, *(getattr(failure, "health_check_failure", None) for failure in failures)]
+
+
+def _failures(error: object) -> list[object]:
+    return list(getattr(error, "worker_failures", {}).values())

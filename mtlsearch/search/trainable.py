@@ -54,8 +54,9 @@ def tune_trainable(config: dict[str, Any]) -> None:
 def run_trial(job: TrialJob, send: Send) -> None:
     """Trains `job`; a diverged or otherwise failed training is sent as a failure with its reason.
 
-    Where several processes train it together, all call this, and the first sends. A failure is sent by any of them, and
-    raised, because the others may wait for its part.
+    Where several processes train it together, all call this, and the first sends. A failure of the training is sent by
+    any of them and raised, because the others may wait for its part; what else goes wrong is raised alone, because it
+    may be no more than another worker's death.
     """
     folder = Path(job.directory)
     workers = Workers()
@@ -87,7 +88,8 @@ def run_trial(job: TrialJob, send: Send) -> None:
             send({"test": run.problem.evaluate(model, "test")})
     except Exception as failure:  # whatever a model may do, the study goes on and says what happened
         known = isinstance(failure, (TrainingDiverged, InputError))
-        send({"failure": str(failure) if known else f"{type(failure).__name__}: {failure}"})
+        if known or workers.size == 1:
+            send({"failure": str(failure) if known else f"{type(failure).__name__}: {failure}"})
         if workers.size > 1:
             raise
 
