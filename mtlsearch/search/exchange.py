@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+#: what stays on the head, where no spot instance goes away, and takes none of its CPUs
+ON_HEAD = {"node:__internal_head__": 0.001}
 
 
 @dataclass
@@ -76,3 +84,13 @@ class Exchange:
         """Nobody trains this trial any more."""
         self._channels[trial].closed = True
         self._channels[trial].changed.set()
+
+
+@contextmanager
+def running_exchange() -> Iterator[ActorHandle]:
+    """An exchange on the head of the Ray that this process is connected to."""
+    exchange: ActorHandle = ray.remote(num_cpus=0, resources=ON_HEAD)(Exchange).remote()  # type: ignore[assignment]
+    try:
+        yield exchange
+    finally:
+        ray.kill(exchange)

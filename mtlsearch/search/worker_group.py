@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,67 +64,74 @@ def use_own_gpu() -> None:
         torch.cuda.set_device(device)
 
 
+class GroupRun:
+    """The workers that train one job together, seen from where their results are wanted."""
+
+    def __init__(self, group: WorkerGroup, exchange: ActorHandle, job: TrialJob) -> None:
+        os.environ.update(TRAIN_SETTINGS)
+        self._exchange, self._number = exchange, job.number
+        self._error: Exception | None = None
+        ray.get(exchange.begin.remote(job.number))
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"job": job, "exchange": exchange},
+            scaling_config=group.scaling(),
+            run_config=ray.train.RunConfig(
+                name=f"run-{job.number}-{uuid.uuid4().hex}",
+                storage_path=group.scratch,
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+            ),
+        )
+        self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
+        self._thread.start()
+
+    def next(self) -> dict[str, Any] | None:
+        """The next result of the job, which goes on when the one after it is asked for; None when it has ended."""
+        result: dict[str, Any] | None = ray.get(self._exchange.next.remote(self._number))
+        if result is None:
+            self._thread.join()
+            if self._error is not None:
+                result, self._error = {"failure": reason_of(self._error)}, None
+        elif "failure" in result:
+            ray.get(self._exchange.stop.remote(self._number))
+        return result
+
+    def stop(self) -> bool:
+        """Has the workers end after the epoch that they are in; whether they have."""
+        ray.get(self._exchange.stop.remote(self._number))
+        self._thread.join(_STOP_SECONDS)
+        return not self._thread.is_alive()
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except Exception as error:
+            if not ray.get(self._exchange.stopped.remote(self._number)):
+                self._error = error
+        finally:
+            ray.get(self._exchange.close.remote(self._number))
+
+
 class TrialDriver(tune.Trainable):
     """Starts the worker group of a trial, hands on what it reports, and starts the next trial's when it is reused."""
 
-    _job: TrialJob
-    _thread: threading.Thread
-    _error: Exception | None
-    _failed: bool
+    _run: GroupRun
 
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], group: WorkerGroup, exchange: ActorHandle
     ) -> None:
         """group, exchange: by tune.with_parameters."""
-        os.environ.update(TRAIN_SETTINGS)
         self._group, self._exchange = group, exchange
-        self._begin(config["job"])
+        self._run = GroupRun(group, exchange, config["job"])
 
     def step(self) -> dict[str, Any]:
-        number = self._job.number
-        result = ray.get(self._exchange.next.remote(number))
-        if result is None:
-            self._thread.join()
-            result = {"failure": reason_of(self._error)} if self._error is not None else {RESULT_DUPLICATE: True}
-            self._error = None
-        elif "failure" in result:
-            ray.get(self._exchange.stop.remote(number))
-            self._failed = True
-        return result
+        return self._run.next() or {RESULT_DUPLICATE: True}
 
     def cleanup(self) -> None:
-        ray.get(self._exchange.stop.remote(self._job.number))
-        self._thread.join(_STOP_SECONDS)
+        self._run.stop()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.cleanup()
-        if self._thread.is_alive():
+        if not self._run.stop():
             return False
-        self._begin(new_config["job"])
+        self._run = GroupRun(self._group, self._exchange, new_config["job"])
         return True
-
-    def _begin(self, job: TrialJob) -> None:
-        self._job, self._failed = job, False
-        self._error = None
-        ray.get(self._exchange.begin.remote(job.number))
-        self._thread = threading.Thread(target=self._fit, args=(job,), daemon=True)
-        self._thread.start()
-
-    def _fit(self, job: TrialJob) -> None:
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={"job": job, "exchange": self._exchange},
-            scaling_config=self._group.scaling(),
-            run_config=ray.train.RunConfig(
-                name=f"trial-{job.number}-{ray.get_runtime_context().get_actor_id()}",
-                storage_path=self._group.scratch,
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-            ),
-        )
-        try:
-            trainer.fit()
-        except Exception as error:
-            if not self._failed:
-                self._error = error
-        finally:
-            ray.get(self._exchange.close.remote(job.number))

@@ -6,18 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import ray
 from ray import tune
 from ray.actor import ActorHandle
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mtlsearch.search.exchange import Exchange
+from mtlsearch.search.exchange import ON_HEAD, running_exchange
 from mtlsearch.search.executors.executor import Executor
 from mtlsearch.search.worker_group import TrialDriver, WorkerGroup
-
-#: drivers and the exchange stay on the head, where no spot instance goes away, and take none of its CPUs
-_ON_HEAD = {"node:__internal_head__": 0.001}
 
 
 class RayTrain(Executor):
@@ -28,14 +24,11 @@ class RayTrain(Executor):
 
     @contextmanager
     def _trials(self) -> Iterator[tuple[Any, Sequence[Callback]]]:
-        exchange: ActorHandle = ray.remote(num_cpus=0, resources=_ON_HEAD)(Exchange).remote()  # type: ignore[assignment]
         resources = self.resources
         group = WorkerGroup(resources.workers, resources.cpus, resources.gpus, str(self._scratch / "train"))
-        driver = tune.with_parameters(TrialDriver, group=group, exchange=exchange)
-        try:
-            yield tune.with_resources(driver, {"cpu": 0, **_ON_HEAD}), [_Stopping(exchange)]
-        finally:
-            ray.kill(exchange)
+        with running_exchange() as exchange:
+            driver = tune.with_parameters(TrialDriver, group=group, exchange=exchange)
+            yield tune.with_resources(driver, {"cpu": 0, **ON_HEAD}), [_Stopping(exchange)]
 
 
 class _Stopping(Callback):
