@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -30,5 +31,6 @@ def importing() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if "triton" not in sys.modules:  # at the end of the process it reports as leaked what was frozen
+            gc.freeze()
         gc.enable()

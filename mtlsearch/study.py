@@ -1,9 +1,9 @@
-"""python -m mtlsearch.study: watch a study, ask it for a trial, stop one, look at what it found."""
+"""python -m mtlsearch.study: watch a study, ask it for a trial, stop one, look at what it found or would have found."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from mtlsearch import _command
 
@@ -23,6 +23,7 @@ def main() -> None:
       python -m mtlsearch.study add results/STUDY --like 7 --set optimizer.lr=0.01
       python -m mtlsearch.study stop results/STUDY 12
       python -m mtlsearch.study leaderboard results/STUDY --top 10
+      python -m mtlsearch.study simulate results/STUDY --early-stopping hyperband --sampler tpe
     """
 
 
@@ -94,5 +95,58 @@ def leaderboard(
     _command.screen().print(tables.trial_table(seen.plan, best_first(trials, seen.plan)[:top]))
 
 
+def simulate(
+    folder: Annotated[Path, Argument(help=_FOLDER)],
+    early_stopping: Annotated[
+        str | None, Option(help="a rule, by name or as '{name: asha, grace_epochs: 3}'; the study's own if left out")
+    ] = None,
+    sampler: Annotated[
+        str | None, Option(help="a sampler, by name or as '{name: tpe, startup_trials: 6}'; else the study's order")
+    ] = None,
+    num_samples: Annotated[int | None, Option(min=1, help="trials; all of the study if left out")] = None,
+    budget: Annotated[int | None, Option(min=1, help="epochs of all trials together")] = None,
+    workers: Annotated[int | None, Option(min=1, help="trials at one time; as the study ran if left out")] = None,
+    seeds: Annotated[int, Option(min=1, help="simulations, where something depends on a seed")] = 20,
+    json_: Annotated[bool, Option("--json", help="print JSON, an outcome for each seed")] = False,
+) -> None:
+    """What a study would have found, spent and wrongly stopped under another rule, sampler or budget.
+
+    Nothing is trained: the study's own trials are taken again, an epoch at a time.
+    """
+    import json
+
+    from mtlsearch.search.simulation import shown
+    from mtlsearch.search.simulation.replay import replay_study
+
+    console = _command.screen()
+    replay = replay_study(
+        folder,
+        early_stopping=_parse("--early-stopping", early_stopping),
+        sampler=_parse("--sampler", sampler),
+        num_samples=num_samples,
+        budget=budget,
+        workers=workers,
+        seeds=seeds,
+    )
+    if json_:
+        console.print(json.dumps(shown.replay_json(replay), indent=2), soft_wrap=True)
+        return
+    for line in shown.replay_lines(replay):
+        console.print(line, soft_wrap=True)
+    console.print(shown.replay_table(replay))
+
+
+def _parse(option: str, text: str | None) -> Any:
+    import yaml
+
+    from mtlsearch.errors import InputError
+    from mtlsearch.training.yaml_files import parse_yaml
+
+    try:
+        return None if text is None else parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{option} {text}: {' '.join(str(error).split())}") from None
+
+
 if __name__ == "__main__":
-    _command.run("study", main, status, show, add, stop, leaderboard)
+    _command.run("study", main, status, show, add, stop, leaderboard, simulate)

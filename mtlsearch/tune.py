@@ -49,6 +49,16 @@ def main(
     gpus_per_worker: Annotated[
         float | None, Option(min=0, help="GPUs of a worker; 0.25: four share one (default: 1 where there are any)")
     ] = None,
+    time_budget_s: Annotated[
+        float | None, Option(help="seconds for the search, over all resumptions; the confirmation comes after them")
+    ] = None,
+    gpu_hours: Annotated[float | None, Option(help="GPU hours for all trials of the search together")] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="check everything, time a few configurations, predict, write nothing")
+    ] = False,
+    price_per_gpu_hour: Annotated[
+        float | None, Option(min=0, help="with --dry-run: what a GPU costs an hour, for a price of the study")
+    ] = None,
 ) -> None:
     """Search a space of run configs and confirm the winner beside its baselines on fresh seeds.
 
@@ -58,7 +68,9 @@ def main(
       python -m mtlsearch.tune --space kim2023 --num-samples 64
       python -m mtlsearch.tune --space my_space.yaml --set training.epochs=20 --results /data/studies
       python -m mtlsearch.tune --resume results/quick-20260101-120000
+      python -m mtlsearch.tune --space full --dry-run --time-budget-s 28800 --price-per-gpu-hour 2.5
     """
+    import gc
     import os
 
     with importing():
@@ -74,7 +86,33 @@ def main(
         search["confirm"] = {"seeds": confirm_seeds}
     if seed is not None:
         search["seed"] = seed
+    if time_budget_s is not None:
+        search["time_budget_s"] = time_budget_s
+    if gpu_hours is not None:
+        search["gpu_hours"] = gpu_hours
+    demand = Demand(
+        executor, max_concurrent_trials, cpus_per_trial, workers_per_trial, cpus_per_worker, gpus_per_worker
+    )
     console = _command.screen()
+    if dry_run and resume is not None:
+        raise InputError("--dry-run prices a study that has not begun; leave out --resume, and give --space")
+    if price_per_gpu_hour is not None and not dry_run:
+        raise InputError("--price-per-gpu-hour is for --dry-run")
+    if dry_run:
+        from mtlsearch.search.dry_run import dry_run as time_configurations
+        from mtlsearch.search.dry_run_page import show
+
+        dry = time_configurations(
+            load_plan(space or (str(from_study / "space.yaml") if from_study else "quick"), set_, search),
+            results=results,
+            name=name,
+            demand=demand,
+            price_per_gpu_hour=price_per_gpu_hour,
+            console=console,
+        )
+        show(dry, console, price_per_gpu_hour)
+        gc.unfreeze()  # what `importing` froze is freed at the end; some native code prints what is not
+        raise Exit(1 if dry.prediction is None else 0)
     uri = resolve_uri(tracking_uri)
     if resume is not None and (name is not None or not (resume / "space.yaml").is_file()):
         what = "a study that goes on has its name already" if name is not None else f"{resume} holds no study"
@@ -93,9 +131,7 @@ def main(
         tracking_uri=uri,
         name=name,
         address=address,
-        demand=Demand(
-            executor, max_concurrent_trials, cpus_per_trial, workers_per_trial, cpus_per_worker, gpus_per_worker
-        ),
+        demand=demand,
         console=console,
     )
     folder = outcome.study.folder.absolute()
@@ -104,7 +140,8 @@ def main(
         console.print(f"  {_command.command('tune', '--resume', folder)}", soft_wrap=True)
         raise Exit(130)
     if outcome.winner is None:
-        failures = [trial.reason for trial in outcome.study.trials.values() if trial.status == "failed"]
+        trials = sorted(outcome.study.trials.values(), key=lambda trial: trial.status != "failed")
+        failures = [trial.reason for trial in trials if trial.reason]
         console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
         raise Exit(1)
     console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,19 @@ from mtlsearch.faces.morphable.coefficient_mirror import CoefficientMirror, mirr
 from mtlsearch.faces.morphable.dense_labels import SOURCES, dense_of
 from mtlsearch.faces.morphable.dense_points import COUNT as DENSE_POINTS
 from mtlsearch.faces.packs.batches import DeviceSplit
-from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack, pack_folder
+from mtlsearch.faces.rendering.synthetic import SPLITS
 from mtlsearch.faces.systems import SYSTEMS, System
 from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Targets
 from mtlsearch.training.config import RunConfig
-from mtlsearch.training.problem import Progress
+from mtlsearch.training.problem import Progress, WholeData
 from mtlsearch.training.sample_scores import SampleScores
 
 #: faces that statistics are taken of, and of systems with dense points, which weigh eight times as much; a training
 #: split of 3DDFA's has thirty times as many
 _STATISTICS, _DENSE_STATISTICS = 20_000, 2_000
+#: faces of a split that stand in for all; enough that every yaw bin has some
+_STAND_IN = 128
 _PARAMETERS = ("pose", "shape", "expression")
 
 
@@ -60,12 +64,30 @@ class FaceProblem:
     def prepare(self, progress: Progress | None = None) -> None:
         data = self.config.data
         if isinstance(data, SyntheticData):
-            self._packs = dict.fromkeys(("train", "val", "test"), ensure_pack(data.recipe, progress=progress))
+            self._open(dict.fromkeys(SPLITS, ensure_pack(data.recipe, progress=progress)))
         else:
-            opened = {folder: open_pack(folder) for folder in dict.fromkeys(map(data.folder, ("train", "val", "test")))}
-            self._packs = {split: opened[data.folder(split)] for split in ("train", "val", "test")}
+            opened = {folder: open_pack(folder) for folder in dict.fromkeys(map(data.folder, SPLITS))}
+            self._open({split: opened[data.folder(split)] for split in SPLITS})
+
+    def _open(self, packs: dict[str, Pack]) -> None:
+        self._packs = packs
         self._check()
         self._statistics = self._measure()
+
+    def prepare_stand_in(self, folder: Path, progress: Progress | None = None) -> WholeData:
+        """Faces that are rendered already, or a few of the recipe in `folder`; packs as they are. Pretrained weights,
+        which change no time, are not fetched."""
+        self.config = type(self.config).model_validate(without_pretrained(self.config.tree()))
+        data = self.config.data
+        if not isinstance(data, SyntheticData) or pack_folder(data.recipe).exists():
+            self.prepare(progress)
+            return WholeData({split: self.size(split) for split in SPLITS})
+        recipe = data.recipe
+        sizes = {split: recipe.count(split) for split in SPLITS}
+        few = {split: min(count, _STAND_IN) for split, count in sizes.items()}
+        self._open(dict.fromkeys(SPLITS, ensure_pack(replace(recipe, **few), folder, progress)))
+        left_out = sum(sizes[split] - few[split] for split in ("train", "val"))
+        return WholeData(sizes, left_out * recipe.stored_size**2 * 3)
 
     def to(self, device: torch.device) -> None:
         self._device = device

@@ -1,4 +1,4 @@
-"""One confirmed configuration against another: the difference, and how sure it is over seeds and over images."""
+"""One confirmed configuration against another: the difference, and how sure it is over seeds and over samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Comparison:
     bounds: tuple[float, float] | None
     """95 % interval of the mean; None with too few seeds to claim anything, and of costs, which do not vary"""
     over: str
-    """what the interval is over: "seeds and images", "seeds", or "" where there is none"""
+    """what the interval is over: "seeds and samples", "seeds", or "" where there is none"""
 
     @property
     def mean(self) -> float:
@@ -54,7 +54,7 @@ def compare(one: Confirmed, other: Confirmed, objectives: Iterable[str]) -> list
             if not is_cost(name) and len(differences) >= ENOUGH_SEEDS and np.isfinite(differences).all():
                 table = _by_sample(one.scores, other.scores, split, metric_of(name))
                 bounds = over_seeds(differences) if table is None else over_seeds_and_samples(*table)
-                over = "seeds" if table is None else "seeds and images"
+                over = "seeds" if table is None else "seeds and samples"
             figure = name if is_cost(name) else f"{split}/{metric_of(name)}"
             found.append(Comparison(figure, tuple(differences.tolist()), bounds, over))
     return found

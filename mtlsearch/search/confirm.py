@@ -16,6 +16,7 @@ from mtlsearch.search.figures import is_cost, metric_of
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.study import TrialState, trial_folder
 from mtlsearch.search.winner import rank
+from mtlsearch.search.words import number
 from mtlsearch.training.sample_scores import SCORES, Scores, load_scores
 from mtlsearch.training.seeding import derive_seed
 
@@ -61,6 +62,11 @@ class Confirmed:
     def spread(self, name: str, split: str = "val") -> float:
         values = self.values(name, split)
         return stdev(values) if len(values) > 1 else math.nan
+
+    def in_words(self, name: str, split: str = "val") -> str:
+        """Mean ± standard deviation; a cost is the same in every run."""
+        mean = number(self.mean(name, split))
+        return mean if is_cost(name) else f"{mean} ± {number(self.spread(name, split))}"
 
 
 def name_of(trial: TrialState) -> str:
@@ -129,4 +135,4 @@ def certainty(seeds: int) -> str:
         return (
             f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
         )
-    return f"intervals of 95 %, by the bootstrap over {seeds} training seeds and, where samples are scored, over images"
+    return f"intervals of 95 %, by the bootstrap over {seeds} training seeds and, where they are scored, over samples"

@@ -36,6 +36,14 @@ class Range:
         return low, high
 
     @property
+    def count(self) -> float:
+        """Values that can be drawn; infinite where they are all between the ends, if there is room between them."""
+        low, high, step = _numbers(self.distribution)
+        if low == high:
+            return 1
+        return math.inf if step is None else round((high - low) / step) + 1
+
+    @property
     def log(self) -> bool:
         """Whether it is drawn evenly over orders of magnitude."""
         assert isinstance(self.distribution, (FloatDistribution, IntDistribution))

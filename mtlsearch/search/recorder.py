@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mtlsearch.search.lost import reason_of
-from mtlsearch.search.requests import Requests
 from mtlsearch.search.study import Status, Study, TrialState
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
@@ -26,11 +25,13 @@ class Observer(Protocol):
 
 
 class Recorder(Callback):
-    """Turns Ray's callbacks into the study's events and passes them on to the observers."""
+    """Turns Ray's callbacks into the study's events and passes them on to the observers.
 
-    def __init__(self, study: Study, observers: Sequence[Observer]) -> None:
-        self._study, self._observers = study, observers
-        self._requests = Requests(study.folder)
+    stopped: why trials were stopped, by number, as the scheduler fills it in.
+    """
+
+    def __init__(self, study: Study, observers: Sequence[Observer], stopped: Mapping[int, str] | None = None) -> None:
+        self._study, self._observers, self._stopped = study, observers, {} if stopped is None else stopped
         self._environments: dict[int, dict[str, Any]] = {}
         self._tests: dict[int, dict[str, float]] = {}
         self._failures: dict[int, str] = {}
@@ -63,8 +64,8 @@ class Recorder(Callback):
         if number in self._failures:
             self._end(number, "failed", self._failures[number])
         elif len(state.history) < state.config["training"]["epochs"]:
-            by = "stopped by hand" if self._requests.stopped(number) else "early stopping"
-            self._end(number, "stopped", f"{by} after epoch {len(state.history)}")
+            why = self._stopped.get(number, "ended by itself")
+            self._end(number, "stopped", f"{why} after epoch {len(state.history)}")
         else:
             self._end(number, "finished")
 

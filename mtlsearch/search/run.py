@@ -22,11 +22,19 @@ from rich.console import Console
 from mtlsearch._imports import importing
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm, proxy, tables
+from mtlsearch.search.budget import Budget, check_budget
 from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors import Executor, make_executor
 from mtlsearch.search.executors.inline import running_ray
-from mtlsearch.search.executors.resources import Demand, cluster_nodes, plan_trials, this_machine
+from mtlsearch.search.executors.resources import (
+    Demand,
+    Node,
+    Resources,
+    cluster_nodes,
+    plan_trials,
+    this_machine,
+)
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
@@ -38,7 +46,7 @@ from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
-from mtlsearch.training.checkpoint import BEST
+from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
@@ -86,12 +94,10 @@ def run_search(
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
-    check_baselines(plan)
+    check_search(plan, results, name)
     lessons = learn_from(from_study, plan) if from_study is not None else None
     own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
-    resources = plan_trials(demand, plan.settings.num_samples, this_machine()) if own else None
-    _check_results(results)
-    check_name(results, name)
+    resources = check_resources(plan, demand, this_machine()) if own else None
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     with ExitStack() as scope:
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
@@ -102,7 +108,7 @@ def run_search(
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
-        resources = resources or plan_trials(demand, plan.settings.num_samples, cluster_nodes())
+        resources = resources or check_resources(plan, demand, cluster_nodes())
         # the data of all options; of a range over data, what lies between its ends is left to the trials
         problem = _prepare(plan.probe_trees(), plan.name, console)
         tracker = opening.result()
@@ -138,6 +144,28 @@ def _open_tracker(uri: str, console: Console) -> Tracker:
 def _close_tracker(opening: Future[Tracker], console: Console) -> None:
     if opening.exception() is None and (lost := opening.result().close()):
         console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
+
+
+def check_search(plan: SearchPlan, results: Path, name: str | None) -> None:
+    """Checks all that can be checked before any work.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    check_baselines(plan)
+    _check_results(results)
+    check_name(results, name)
+
+
+def check_resources(plan: SearchPlan, demand: Demand, nodes: Sequence[Node]) -> Resources:
+    """What a trial of the search gets.
+
+    Raises:
+        InputError: a trial can never run on these nodes, or its GPU hours not be counted.
+    """
+    resources = plan_trials(demand, plan.settings.num_samples, nodes)
+    check_budget(plan.settings, resources.trial_gpus)
+    return resources
 
 
 class _Search:
@@ -186,12 +214,24 @@ class _Search:
         missing = settings.num_samples - self.study.ended("search")
         ended_by = ""
         if missing > 0:
-            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)))
-            scheduler = RuleScheduler(rule, Requests(self.study.folder).stopped)
+            self.study.begin_search(self.executor.resources.trial_gpus)
+            budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
+
+            def why_stop(trial_number: int) -> str:
+                if requests.stopped(trial_number):
+                    return "stopped by hand"
+                return f"out of {budget.out_of}" if budget.out_of else ""
+
+            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
+            scheduler = RuleScheduler(rule, why_stop)
             with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], scheduler.reasons)
                 self.executor.run("search", searcher, scheduler, recorder, missing)
+            if budget.out_of:
+                for trial in searcher.unfinished:
+                    self._stop(trial, f"out of {budget.out_of}")
             if ended_by := searcher.ended_by:
+                self.study.end_search(ended_by)
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
         begun = len(self.study.of_phase("search"))
         return self.study.ended("search") >= (begun if ended_by else settings.num_samples)
@@ -205,8 +245,15 @@ class _Search:
             trial = self.study.trials[trial_number]
             whole = len(trial.history) >= trial.config["training"]["epochs"]
             if stops and trial.status == "running" and not trial.label and not whole:
-                self.study.end_trial(trial_number, "stopped", f"early stopping after epoch {len(trial.history)}")
-                write_record(self.study, trial)
+                self._stop(trial, "early stopping")
+
+    def _stop(self, trial: TrialState, why: str) -> None:
+        """Ends a trial that was under way when the study was killed and is not to go on."""
+        self.study.end_trial(trial.number, "stopped", f"{why} after epoch {len(trial.history)}")
+        (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
+        if trial.history:
+            write_record(self.study, trial)
+        self.tracked.trial_ended(trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
         self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")

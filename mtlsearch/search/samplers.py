@@ -9,6 +9,15 @@ import optuna
 from mtlsearch.search.settings import GP, NSGA2, TPE, SearchSettings, Sobol
 from mtlsearch.training.seeding import derive_seed
 
+#: trials that a sampler works with at most, where its work for a point grows with them: TPE's in proportion to their
+#: number, a Gaussian process's with its cube
+_REMEMBERED = {TPE: 1_000, GP: 300}
+
+
+def remembered(settings: SearchSettings) -> int | None:
+    """How many trials the sampler of a search is to know at most; None: all."""
+    return _REMEMBERED.get(type(settings.sampler))
+
 
 def make_sampler(settings: SearchSettings, drawn: int = 0) -> optuna.samplers.BaseSampler:
     """The sampler of a search that has `drawn` trials already, from whose draws its own are independent.

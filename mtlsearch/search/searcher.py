@@ -15,6 +15,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from mtlsearch.search.asking import Asker
+from mtlsearch.search.budget import Budget
 from mtlsearch.search.constraints import DRAWS, Checker
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.settings import GridSampler
@@ -48,11 +49,12 @@ class StudySearcher(_StatelessSearcher):
     the sampler's generator then starts from another seed than at first, so that it does not draw the same points again.
     """
 
-    def __init__(self, study: Study, launch: Launch) -> None:
+    def __init__(self, study: Study, launch: Launch, budget: Budget | None = None) -> None:
         plan, settings = study.plan, study.plan.settings
         name, mode = settings.first_objective
         super().__init__(metric=name, mode=mode)
         self._study, self._launch = study, launch
+        self._budget = budget or Budget(settings, study.usage)
         self._requests = Requests(study.folder)
         trials = study.of_phase("search")
         self._checker = Checker(settings.constraints)
@@ -60,7 +62,8 @@ class StudySearcher(_StatelessSearcher):
         for point, figures in study.learned:
             self._asker.tell(self._asker.ask(point)[0], figures)
         self._tell_ended(trials)
-        self._unfinished = deque(trial for trial in trials if trial.status == "running")
+        self.unfinished = deque(trial for trial in trials if trial.status == "running")
+        """trials that were under way when the study was killed and have not gone on yet"""
         self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
         tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
         tried += [point for point, _ in study.learned]
@@ -73,8 +76,11 @@ class StudySearcher(_StatelessSearcher):
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
     def suggest(self, trial_id: str) -> Any:
-        if self._unfinished:
-            trial = self._unfinished.popleft()
+        if used_up := self._budget.used_up:
+            self.ended_by = used_up
+            return Searcher.FINISHED
+        if self.unfinished:
+            trial = self.unfinished.popleft()
             self._open[trial_id] = self._ask(trial.point)[0]
             return self._launch(trial)
         study = self._study

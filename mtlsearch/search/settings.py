@@ -141,6 +141,10 @@ class SearchSettings(Section):
     sampler: SamplerConfig = TPE()
     num_samples: PositiveInt = 16
     """trials; of a grid all of it, unless this is given"""
+    time_budget_s: PositiveFloat | None = None
+    """seconds of the search phase, over all resumptions; the confirmation comes after them"""
+    gpu_hours: PositiveFloat | None = None
+    """of all trials of the search together; a trial counts with its share of a GPU"""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     early_stopping: EarlyStoppingConfig = NoEarlyStopping()
     start_with: list[str] = []

@@ -7,6 +7,7 @@ by label, which any storage can keep.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,11 @@ class Space:
         if faults:
             raise InputError(f"{source} is not a point of this space: {'; '.join(faults)}")
         return point
+
+    def size(self, ranges: bool = True) -> float:
+        """Points of the space, infinite where a range is of all numbers between its ends; without `ranges` the
+        combinations of its choices."""
+        return _size(self.changes, ranges)
 
     def grid(self) -> Iterator[Point]:
         """Every point of a space without ranges, the last axis of the file changing fastest.
@@ -158,6 +164,17 @@ def _parameters(node: Any, key: str) -> Iterator[tuple[str, Range | Options]]:
     elif parameter is None and isinstance(node, Mapping):
         for name, value in node.items():
             yield from _parameters(value, _join(key, name))
+
+
+def _size(node: Any, ranges: bool) -> float:
+    parameter = parse_distribution("", node)
+    if isinstance(parameter, Range):
+        return parameter.count if ranges else 1
+    if isinstance(parameter, Options):
+        return sum(_size(value, ranges) for value in parameter.values)
+    if isinstance(node, Mapping):
+        return math.prod(_size(value, ranges) for value in node.values())
+    return 1
 
 
 def _encode(node: Any, value: Any, key: str, point: Point, faults: list[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.budget import Usage
 from mtlsearch.search.journal import Event, Journal, mend_journal, read_journal
 from mtlsearch.search.paced import Paced
 from mtlsearch.search.pareto import Figures, cost
@@ -93,6 +94,8 @@ class Study:
         """what the sampler is told before the first trial"""
         self.past_epochs: list[tuple[int, Row]] = []
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
+        self.usage = Usage()
+        """what its search has used so far, over all resumptions"""
         self._lock = _locked(folder)
         if (folder / JOURNAL).exists():
             mend_journal(folder / JOURNAL)  # under the lock: it is nobody's unfinished line but a dead process's
@@ -119,10 +122,10 @@ class Study:
         study_files(folder, plan)
         study = cls(folder, plan, uuid.uuid4().hex)
         event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
-        study._journal.append({**event, "time": time.time()})
+        study._append(event)
         study.learned = list(learned)
         if study.learned:
-            study._journal.append({"event": "learned", "trials": study.learned, "time": time.time()})
+            study._append({"event": "learned", "trials": study.learned})
         return study
 
     @classmethod
@@ -146,11 +149,21 @@ class Study:
         study.learned = [
             (point, figures) for one in events if one["event"] == "learned" for point, figures in one["trials"]
         ]
-        study._journal.append({"event": "resumed", "space": plan.digest, "time": time.time()})
+        for event in events:
+            study.usage.see(event)
+        study._append({"event": "resumed", "space": plan.digest})
         return study
 
     def trial_folder(self, number: int) -> Path:
         return trial_folder(self.folder, number)
+
+    def begin_search(self, gpus: float) -> None:
+        """The search phase begins or goes on, each trial with so many GPUs."""
+        self._append({"event": "search", "gpus": gpus})
+
+    def end_search(self, why: str) -> None:
+        """Notes why the search is over although fewer trials than asked for have begun."""
+        self._append({"event": "search_end", "why": why})
 
     def add_trial(self, phase: Phase, label: str, config: Mapping[str, Any], point: Point) -> TrialState:
         """Registers the next trial before it starts."""
@@ -161,11 +174,11 @@ class Study:
         shutil.rmtree(folder, ignore_errors=True)  # of a trial that a kill kept from being registered
         folder.mkdir(parents=True)
         event = {"event": "trial", "number": trial.number, "phase": phase, "label": label}
-        self._journal.append({**event, "config": trial.config, "point": trial.point, "time": time.time()})
+        self._append({**event, "config": trial.config, "point": trial.point})
         return trial
 
     def add_epoch(self, number: int, row: Row) -> None:
-        self._apply({"event": "epoch", "number": number, "row": row, "time": time.time()})
+        self._apply({"event": "epoch", "number": number, "row": row})
 
     def end_trial(
         self,
@@ -175,14 +188,19 @@ class Study:
         test: Mapping[str, float] | None = None,
         environment: Mapping[str, Any] | None = None,
     ) -> None:
-        event = {"event": "end", "number": number, "status": status, "reason": reason, "time": time.time()}
+        event = {"event": "end", "number": number, "status": status, "reason": reason}
         self._apply({**event, "test": dict(test or {}), "environment": dict(environment or {})})
         if self.trials[number].phase == "search":
             self._leaderboard.call()
 
     def _apply(self, event: Event) -> None:
-        self._journal.append(event)
+        self._append(event)
         self.trials[event["number"]].apply(event)
+
+    def _append(self, event: Event) -> None:
+        event = {**event, "time": time.time()}
+        self._journal.append(event)
+        self.usage.see(event)
 
     def of_phase(self, phase: Phase) -> list[TrialState]:
         return [trial for trial in self.trials.values() if trial.phase == phase]

@@ -98,7 +98,7 @@ def confirmation_table(
     for split, name in shown:
         table.add_column(heading_of(split, name), justify="right")
     for one in confirmed:
-        cells = [f"{number(one.mean(name, split))} ± {number(one.spread(name, split))}" for split, name in shown]
+        cells = [one.in_words(name, split) for split, name in shown]
         table.add_row(f"{one.name} (baseline)" if one.baseline else one.name, *cells)
     cells = [number(trivial.get(split, {}).get(metric_of(name), math.nan)) for split, name in shown]
     table.add_row("constant prediction", *cells, style="dim")

@@ -6,12 +6,12 @@ import math
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Three decimals, whole numbers from 100,000 on, three digits where either would be nothing or endless, and a dash
-    for what is no number."""
+    """Three decimals; large and whole numbers without them; three digits where decimals would be nothing or endless; a
+    dash for what is no number."""
     if not math.isfinite(value):
         return "–"
     plus = "+" if signed else ""
-    if 1e5 <= abs(value) < 1e15:
+    if 1e5 <= abs(value) < 1e15 or (abs(value) >= 1e3 and float(value).is_integer()):
         return format(value, f"{plus},.0f")
     decimals = value == 0 or 5e-4 <= abs(value) < 1e5
     return format(value, f"{plus}.3f" if decimals else f"{plus}.3g")

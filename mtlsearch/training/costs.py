@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtlsearch.training.problem import HasExample
 
@@ -57,6 +56,8 @@ def multiply_accumulates(model: nn.Module, *inputs: Any) -> int:
     """MACs of a forward pass over `inputs`: half the FLOPs that torch's counter sees in convolutions, linear layers,
     matrix products and attention. Norms, activations and other elementwise work are not counted, as usual.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, which takes a second
+
     counter = FlopCounterMode(display=False)
     # attention as plain matrix products: the counter has no formula for some of the fused kernels
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:

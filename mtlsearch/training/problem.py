@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -128,6 +129,27 @@ class HasExample(Protocol):
 
     def example(self) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
         """The untrained model on the CPU, and one sample as its forward pass takes it."""
+        ...
+
+
+@dataclass(frozen=True)
+class WholeData:
+    """What a config's data come to, where a stand-in takes their place."""
+
+    sizes: Mapping[str, int]
+    """samples of the splits train, val and test"""
+    device_bytes: int = 0
+    """what they take on a GPU beyond the stand-in"""
+
+
+@runtime_checkable
+class HasStandIn(Protocol):
+    """What a problem may have: a few data in the place of those that are not there yet, so that trainings can be timed
+    before anything is downloaded or rendered."""
+
+    def prepare_stand_in(self, folder: Path, progress: Progress | None = None) -> WholeData:
+        """In the place of `prepare`: opens the data where they are there, else makes a few of the same kind in
+        `folder`, an existing one, and writes nothing else. Batches and the model cost what the real ones do."""
         ...
 
 

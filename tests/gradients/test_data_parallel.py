@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtlsearch import MultiTaskOptimizer, PCGrad, strategies
+from tests.ranks import on_two_ranks
 
 from .helpers import gradients
-from .ranks import on_two_ranks
 
 TASKS = ("a", "b", "c")
 STEPS = 2

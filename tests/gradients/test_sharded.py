@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mtlsearch import MultiTaskOptimizer, strategies
 from mtlsearch.gradients import RowStrategy, get_strategy
+from tests.ranks import on_two_ranks
 
-from .ranks import on_two_ranks
 from .test_data_parallel import STEPS, TASKS, Model, batch, losses
 
 pytestmark = pytest.mark.skipif(

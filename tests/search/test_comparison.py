@@ -39,7 +39,7 @@ def by_figure(one: Confirmed, other: Confirmed) -> dict[str, Comparison]:
 def test_intervals_are_over_images_where_samples_are_scored_and_over_seeds_elsewhere() -> None:
     ours, theirs = [1.0, 1.1, 0.9, 1.2, 0.8], [2.0, 2.0, 2.0, 2.0, 2.0]
     found = by_figure(confirmed(ours, scored(ours, 0.3)), confirmed(theirs, scored(theirs)))
-    assert found["val/nme"].over == "seeds and images"
+    assert found["val/nme"].over == "seeds and samples"
     assert found["test/nme"].over == "seeds"  # its samples were not scored
     assert found["val/nme"].mean == pytest.approx(-1.0)
     assert found["val/nme"].bounds is not None

@@ -327,3 +327,13 @@ def test_short_names_stay_apart() -> None:
         "optimizer.lr", "a.pose.weight", "b.pose.weight", "strategy", "…" + ("long" * 9 + ".width")[-31:],
     ]  # fmt: skip
     assert short_names([]) == {}
+
+
+def test_a_search_that_ended_before_its_trials_says_why_and_is_not_called_cut_short(study: Writer) -> None:
+    study.trial(FLAT, label="own_problem")
+    study.event("search_end", why="its 600 s are used up")
+    page = page_of(study)
+    assert "The search ended before its 4 trials: its 600 s are used up." in page.sections["overview"]
+    assert "cut short" not in page.sections["overview"]
+    study.event("search", gpus=0.0)
+    assert "cut short" in page_of(study).sections["overview"]

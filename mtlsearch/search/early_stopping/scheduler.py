@@ -14,15 +14,17 @@ from mtlsearch.search.early_stopping.rule import StoppingRule
 
 class RuleScheduler(FIFOScheduler):
     """Stops trials as the rule says, but those that are exempt, which it only learns from, and those that users ask to
-    stop. A NaN stops nothing here: such a trial fails by itself.
+    stop, or that time has run out for. A NaN stops nothing here: such a trial fails by itself.
 
-    asked_to_stop: called with a trial's number after each of its epochs.
+    why_stop: called with a trial's number after each of its epochs; says why it is to stop, "" where it is not.
     """
 
-    def __init__(self, rule: StoppingRule, asked_to_stop: Callable[[int], bool]) -> None:
+    def __init__(self, rule: StoppingRule, why_stop: Callable[[int], str]) -> None:
         super().__init__()
-        self._rule, self._asked_to_stop = rule, asked_to_stop
+        self._rule, self._why_stop = rule, why_stop
         self._seen: dict[int, int] = {}
+        self.reasons: dict[int, str] = {}
+        """why trials were stopped, by number"""
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """None: Tune starts waiting trials by itself, in order. FIFOScheduler looks at all trials in every step."""
@@ -37,9 +39,11 @@ class RuleScheduler(FIFOScheduler):
         stops = self._rule.stops(job.number, int(result["epoch"]), figures)
         if int(result["epoch"]) >= job.config["training"]["epochs"]:  # it ends by itself
             return TrialScheduler.CONTINUE
-        if (stops and not job.exempt) or self._asked_to_stop(job.number):
-            return TrialScheduler.STOP
-        return TrialScheduler.CONTINUE
+        reason = "early stopping" if stops and not job.exempt else self._why_stop(job.number)
+        if not reason:
+            return TrialScheduler.CONTINUE
+        self.reasons[job.number] = reason
+        return TrialScheduler.STOP
 
 
 def _is_number(value: Any) -> bool:

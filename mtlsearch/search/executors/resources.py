@@ -88,13 +88,14 @@ def plan_trials(demand: Demand, num_samples: int, nodes: Sequence[Node]) -> Reso
         InputError: a trial can never run on these nodes.
     """
     gpus = sum(node.gpus for node in nodes)
+    one_process = demand.executor == "inline" or demand.cpus_per_trial is not None or not gpus
     grouped = demand.workers > 1 or bool(demand.gpus_per_worker) or demand.cpus_per_worker is not None
     if demand.executor == "inline" and grouped:
         raise InputError(
             "--executor inline trains each trial in one process, for which there is --cpus-per-trial; workers and "
             "their CPUs and GPUs are for --executor ray_train"
         )
-    if demand.executor == "inline" or (demand.executor == "auto" and not grouped and not gpus):
+    if demand.executor != "ray_train" and not grouped and one_process:
         return plan_resources(num_samples, demand.cpus_per_trial, demand.concurrent, nodes=nodes)
     if demand.cpus_per_trial is not None:
         raise InputError("--cpus-per-trial is for the inline executor; give --cpus-per-worker")
@@ -158,9 +159,14 @@ def plan_resources(
     cpus_per_trial: int | None = None,
     concurrent: int | None = None,
     nodes: Sequence[Node] | None = None,
+    trial_bytes: float = _TRIAL_BYTES,
+    trial_gpu_bytes: float = 0.0,
 ) -> Resources:
     """Fills the machine, or the nodes of a cluster, with trials of one process, without starting so many at once that
     the sampler learns from none of them.
+
+    trial_bytes, trial_gpu_bytes: memory of a trial, of the machine and of a GPU; as many as fit are started, where
+    `concurrent` does not say.
 
     Raises:
         InputError: a trial needs more CPUs than there are.
@@ -172,8 +178,11 @@ def plan_resources(
         raise InputError(f"a trial needs {cpus_per_trial} CPUs and {where} {largest}; lower --cpus-per-trial")
     fitting = sum(int(node.cpus // (cpus_per_trial or 1)) for node in nodes)
     if concurrent is None:
-        by_memory = int(_free_memory() / _TRIAL_BYTES) if len(nodes) == 1 else fitting
+        by_memory = int(_free_memory() / trial_bytes) if len(nodes) == 1 else fitting
         concurrent = min(fitting, max(2, num_samples // 4), max(1, by_memory))
+        if torch.cuda.is_available() and trial_gpu_bytes:
+            whole = torch.cuda.get_device_properties(0).total_memory
+            concurrent = min(concurrent, torch.cuda.device_count() * max(1, int(whole / trial_gpu_bytes)))
     concurrent = max(1, min(concurrent, fitting, num_samples))
     cpus = cpus_per_trial or max(1, min(_MOST_THREADS, largest, total // concurrent))
     return Resources(total, concurrent, cpus, sum(node.gpus for node in nodes) / concurrent)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import confirm
+from mtlsearch.search.figures import is_cost
 from mtlsearch.search.journal import Event, read_journal
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.space import Space
@@ -47,6 +48,8 @@ class StudyRecord:
     """numbers of the trials in the order in which they ended"""
     spans: Mapping[int, tuple[float, float]]
     """when each trial began and when it was last heard of, in seconds since 1970"""
+    ended_by: str
+    """why the search was over before its last trial, in words; "" where it was not"""
     epochs: tuple[Moment, ...]
     """of the search, in the order in which they happened"""
     began: float
@@ -61,6 +64,11 @@ class StudyRecord:
     @property
     def objectives(self) -> Mapping[str, str]:
         return self.settings.objectives
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The objectives that change while a model trains: those that are no costs."""
+        return {name: mode for name, mode in self.objectives.items() if not is_cost(name)}
 
     @cached_property
     def searched(self) -> list[TrialState]:
@@ -158,10 +166,19 @@ def read_study(folder: Path) -> StudyRecord:
         trials=tuple(trials.values()),
         ends=tuple(event["number"] for event in events if event["event"] == "end"),
         spans=_spans(events),
+        ended_by=_ended_by(events),
         epochs=tuple(moments),
         began=clock[0],
         wall_seconds=clock[-1] - clock[0] - sum(pauses),
     )
+
+
+def _ended_by(events: Sequence[Event]) -> str:
+    why = ""
+    for event in events:
+        if event["event"] in ("search", "search_end"):  # a search that goes on has not ended
+            why = event.get("why", "")
+    return why
 
 
 def _spans(events: Sequence[Event]) -> dict[int, tuple[float, float]]:

@@ -27,7 +27,7 @@ _NAMED = 4
 
 def section(study: StudyRecord) -> Section:
     trained = [trial for trial in study.searched if trial.history]
-    panels = [_panel(study, trained, name, mode) for name, mode in study.objectives.items()] if trained else []
+    panels = [_panel(study, trained, name, mode) for name, mode in study.metrics.items()] if trained else []
     return Section(
         key="curves",
         title="Learning curves",

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from mtlsearch.search.distributions import Options
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, seconds_of
+from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.study import PHASES, Status
 from mtlsearch.search.words import duration, number
 from mtlsearch.training.record import BEST_RECORD
@@ -31,7 +32,9 @@ def section(study: StudyRecord) -> Section:
 def _unfinished(study: StudyRecord) -> list[str]:
     warnings = []
     ended = sum(trial.status != "running" for trial in study.searched)
-    if ended < study.settings.num_samples:
+    if study.ended_by:
+        warnings.append(f"The search ended before its {study.settings.num_samples} trials: {study.ended_by}.")
+    elif ended < study.settings.num_samples:
         warnings.append(
             f"{ended} of {study.settings.num_samples} trials of the search have ended: this report is of a study that "
             "is still running or was cut short."
@@ -51,6 +54,7 @@ def _facts(study: StudyRecord) -> Table:
         ("objectives", ", ".join(f"{name} ({mode})" for name, mode in settings.objectives.items())),
         ("sampler", _words(settings.sampler)),
         ("early stopping", _words(settings.early_stopping)),
+        *_asked(settings),
         ("baselines", ", ".join(trial.label for trial in study.searched if trial.label) or "none"),
         ("confirmation", confirmation),
         ("began", datetime.fromtimestamp(study.began, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
@@ -58,6 +62,17 @@ def _facts(study: StudyRecord) -> Table:
         ("training and validation, all trials together", duration(sum(map(seconds_of, study.trials)))),
     ]
     return Table(("", ""), rows, words=2)
+
+
+def _asked(settings: SearchSettings) -> list[tuple[str, str]]:
+    """What is not said where it is not asked for."""
+    limits = settings.constraints.model_dump(exclude_none=True)
+    budgets = {"seconds": settings.time_budget_s, "GPU hours": settings.gpu_hours}
+    rows = [
+        ("constraints", ", ".join(f"{name} {limit}" for name, limit in limits.items())),
+        ("budget", ", ".join(f"{limit:g} {name}" for name, limit in budgets.items() if limit is not None)),
+    ]
+    return [row for row in rows if row[1]]
 
 
 def _words(settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mtlsearch.search.figures import is_cost
 from mtlsearch.search.proxy import Pair, collect_pairs, fidelity
 from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points
 from mtlsearch.search.report.section import Section, Table
@@ -46,7 +45,7 @@ def _interval(bounds: tuple[float, float]) -> str:
 
 
 def _figures(study: StudyRecord, pairs: list[Pair]) -> Table:
-    names = [name for name in study.objectives if not is_cost(name)]
+    names = list(study.metrics)
     rows = [
         (pair.name, *(number(figure(trial, name)) for name in names for trial in (pair.search, pair.full)))
         for pair in pairs

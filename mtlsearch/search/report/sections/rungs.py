@@ -17,7 +17,7 @@ from mtlsearch.search.words import duration, number
 def section(study: StudyRecord) -> Section:
     finished = [trial for trial in study.scored if trial.status == "finished"]
     warnings, rows = [], []
-    for name in study.objectives:
+    for name in study.metrics:
         for epoch in rungs(study):
             pairs = [
                 (trial.history[epoch - 1].get(name, math.nan), figure(trial, name))

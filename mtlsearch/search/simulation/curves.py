@@ -1,0 +1,48 @@
+"""Learning curves that are known: what a simulated search is shown, an epoch at a time, in the place of trainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from mtlsearch.search.pareto import Figures, Objectives, cost
+from mtlsearch.search.space import Point
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A configuration and the figures after each epoch that is known of it."""
+
+    number: int
+    point: Point
+    rows: Sequence[Figures]
+    epochs: int
+    """of the whole training"""
+    label: str = ""
+    """a baseline's name: such a trial is never stopped"""
+    failed: bool = False
+    """the epoch after the last row ended in a failure"""
+    seconds: Sequence[float] = ()
+    """of each row; nothing: an epoch takes one unit of time"""
+
+    @property
+    def whole(self) -> bool:
+        return len(self.rows) >= self.epochs
+
+    @property
+    def censored(self) -> bool:
+        """Whether nobody knows how it goes on: it was stopped, or was still running."""
+        return not self.whole and not self.failed
+
+    def duration(self, epoch: int) -> float:
+        """Of an epoch, from 1; of one that failed, the mean of those before."""
+        if not self.seconds:
+            return 1.0
+        return self.seconds[epoch - 1] if epoch <= len(self.seconds) else fmean(self.seconds)
+
+    def best(self, epochs: int, objectives: Objectives) -> Figures:
+        """The figures of the best of the first `epochs` epochs by the first objective; empty where there is none."""
+        name, mode = next(iter(objectives.items()))
+        return min(self.rows[:epochs], key=lambda row: cost(row.get(name, math.nan), mode), default={})
