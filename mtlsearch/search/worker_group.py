@@ -69,6 +69,8 @@ class GroupRun:
 
     def __init__(self, group: WorkerGroup, exchange: ActorHandle, job: TrialJob) -> None:
         os.environ.update(TRAIN_SETTINGS)
+        if len(ray.nodes()) == 1:  # a process for each trial that watches for nodes which are about to be taken away
+            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         self._exchange, self._number = exchange, job.number
         self._error: Exception | None = None
         ray.get(exchange.begin.remote(job.number))

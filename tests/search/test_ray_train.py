@@ -18,8 +18,9 @@ from rich.console import Console
 from examples.own_problem import Waves
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, run_search
+from mtlsearch.search.executors.one_run import train_in_group
 from mtlsearch.search.executors.resources import Demand, Node, plan_trials
-from mtlsearch.training import load_record, run_training
+from mtlsearch.training import load_record, load_run_config, run_training
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.workers import Workers
 
@@ -111,6 +112,23 @@ def test_two_workers_of_which_one_is_killed_find_what_one_process_finds(tmp_path
         assert row == pytest.approx(same, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("at_root", "shared_ray")
+@pytest.mark.filterwarnings("ignore:::ray")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_two_workers_continue_a_training_of_one(tmp_path: Path) -> None:
+    config = load_run_config("examples/own_problem.yaml", ["training.epochs=3"])
+    whole = run_training(config, threads=1).result.history
+    run_training(config, threads=1, directory=tmp_path, stop_after=1)
+    rows: list[dict[str, float]] = []
+    record = train_in_group(config, workers=2, threads=1, directory=tmp_path, report=rows.append)
+    assert [row["epoch"] for row in rows] == [2, 3], "what was trained before is not told again"
+    assert load_record(tmp_path / "record.yaml").history == record.history
+    assert record.environment["workers"] == 2
+    for row, same in zip(figures(record.history), figures(whole), strict=True):
+        assert row == pytest.approx(same, rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("demand", "nodes", "complaint"),
     [
@@ -152,5 +170,5 @@ def test_trials_fill_the_nodes(demand: Demand, nodes: list[Node], executor: str,
 @pytest.mark.filterwarnings("ignore:::ray")
 def test_a_search_that_can_never_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a trial needs 64 CPUs"):
-        search(tmp_path, Demand(workers=64))
+        search(tmp_path, Demand(workers=64), *TWO)
     assert not list((tmp_path / "results").glob("*"))

@@ -21,8 +21,6 @@ from mtlsearch.search.trainable import tune_trainable
 #: Ray takes a given 127.0.0.1 for "any interface" unless clusters are disabled, as they are by default on macOS and
 #: Windows
 _LOOPBACK = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
-#: Ray Train starts a process for each trial that watches for machines which are about to be taken away
-_NO_PREEMPTION = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 _PRELOADED = "mtlsearch.search.preloaded"
 #: trials pass numbers, not arrays
 _OBJECT_STORE_BYTES = 200_000_000
@@ -56,13 +54,12 @@ def running_ray(resources: Resources | None, address: str = "local", preload: Se
             assert resources is not None
             # a worker group needs five processes, of which three import next to nothing by themselves
             modules = [_PRELOADED, *preload] if resources.executor == "inline" else []
-            variables = {**_LOOPBACK, **_NO_PREEMPTION, "RAY_preload_python_modules": ",".join(modules)}
+            variables = {**_LOOPBACK, "RAY_preload_python_modules": ",".join(modules)}
             scope.enter_context(_variables({**variables, **scope.enter_context(_ready_processes())}))
             scope.enter_context(_without_clusters())
             options: dict[str, Any] = {
-                "num_cpus": resources.concurrent
-                * resources.workers
-                * resources.cpus,  # Ray starts as many processes beforehand
+                # Ray starts as many processes beforehand
+                "num_cpus": resources.concurrent * resources.workers * resources.cpus,
                 "include_dashboard": False,
                 "_node_ip_address": "127.0.0.1",
             }
