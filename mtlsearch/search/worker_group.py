@@ -20,9 +20,8 @@ from ray.tune.result import RESULT_DUPLICATE
 from mtlsearch.search.lost import reason_of
 from mtlsearch.search.trainable import TrialJob, run_trial
 
-#: read by Ray Train in the driver. A controller that looks every 2 s costs a trial several times that.
-TRAIN_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+_TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a controller that looks every 2 s costs a trial several times that
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
@@ -64,13 +63,19 @@ def use_own_gpu() -> None:
         torch.cuda.set_device(device)
 
 
+def train_settings() -> dict[str, str]:
+    """Variables that Ray Train reads in the process that starts a group."""
+    if len(ray.nodes()) > 1:
+        return _TRAIN_SETTINGS
+    # it is a process for each trial that watches for nodes which are about to be taken away
+    return {**_TRAIN_SETTINGS, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+
 class GroupRun:
-    """The workers that train one job together, seen from where their results are wanted."""
+    """The workers that train one job together, seen from where their results are wanted: in a process with
+    `train_settings()`."""
 
     def __init__(self, group: WorkerGroup, exchange: ActorHandle, job: TrialJob) -> None:
-        os.environ.update(TRAIN_SETTINGS)
-        if len(ray.nodes()) == 1:  # a process for each trial that watches for nodes which are about to be taken away
-            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         self._exchange, self._number = exchange, job.number
         self._error: Exception | None = None
         ray.get(exchange.begin.remote(job.number))
@@ -123,6 +128,7 @@ class TrialDriver(tune.Trainable):
         self, config: dict[str, Any], group: WorkerGroup, exchange: ActorHandle
     ) -> None:
         """group, exchange: by tune.with_parameters."""
+        os.environ.update(train_settings())
         self._group, self._exchange = group, exchange
         self._run = GroupRun(group, exchange, config["job"])
 

@@ -55,7 +55,7 @@ def running_ray(resources: Resources | None, address: str = "local", preload: Se
             # a worker group needs five processes, of which three import next to nothing by themselves
             modules = [_PRELOADED, *preload] if resources.executor == "inline" else []
             variables = {**_LOOPBACK, "RAY_preload_python_modules": ",".join(modules)}
-            scope.enter_context(_variables({**variables, **scope.enter_context(_ready_processes())}))
+            scope.enter_context(variables_set({**variables, **scope.enter_context(_ready_processes())}))
             scope.enter_context(_without_clusters())
             options: dict[str, Any] = {
                 # Ray starts as many processes beforehand
@@ -100,7 +100,7 @@ def _without_clusters() -> Iterator[None]:
 
 
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
+def variables_set(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables set within the scope, for the processes that are started in it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

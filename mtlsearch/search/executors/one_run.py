@@ -6,11 +6,12 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from mtlsearch.errors import InputError
 from mtlsearch.search.exchange import running_exchange
-from mtlsearch.search.executors.inline import running_ray
+from mtlsearch.search.executors.inline import running_ray, variables_set
 from mtlsearch.search.executors.resources import Demand, plan_trials, this_machine
 from mtlsearch.search.trainable import TrialJob
-from mtlsearch.search.worker_group import GroupRun, WorkerGroup
+from mtlsearch.search.worker_group import GroupRun, WorkerGroup, train_settings
 from mtlsearch.training.checkpoint import LAST, load_last
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.environment import available_cpus
@@ -32,7 +33,12 @@ def train_in_group(
         InputError: so many workers do not fit.
         TrainingDiverged: the training failed on some worker, with its reason.
     """
-    cpus = threads or max(1, available_cpus() // workers)
+    if workers * (threads or 1) > available_cpus():
+        raise InputError(
+            f"{workers} workers of {threads or 1} CPU are too many for the {available_cpus()} CPUs that this process may "
+            "use; lower --num-workers or --threads"
+        )
+    cpus = threads or available_cpus() // workers
     resources = plan_trials(Demand("ray_train", 1, workers=workers, cpus_per_worker=cpus), 1, this_machine())
     objective = first_objective(find_problem(config.problem))
     last = directory / LAST
@@ -44,6 +50,7 @@ def train_in_group(
         tempfile.TemporaryDirectory(prefix="mtlsearch-ray-") as scratch,
         warnings.catch_warnings(),
         running_ray(resources),
+        variables_set(train_settings()),
         running_exchange() as exchange,
     ):
         warnings.filterwarnings("ignore", module=r"ray\..*")
