@@ -103,7 +103,8 @@ def run_search(
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
         scope.callback(_close_tracker, opening, console)
         # Ray's own state is of no use after the study: the journal is the record
-        scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
+        shared = None if address == "local" else results  # which every node of a cluster sees
+        scratch = Path(tempfile.mkdtemp(prefix=".mtlsearch-ray-", dir=shared)).absolute()
         scope.callback(shutil.rmtree, scratch, ignore_errors=True)
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")

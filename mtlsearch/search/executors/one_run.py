@@ -35,8 +35,8 @@ def train_in_group(
     """
     if workers * (threads or 1) > available_cpus():
         raise InputError(
-            f"{workers} workers of {threads or 1} CPU are too many for the {available_cpus()} CPUs that this process may "
-            "use; lower --num-workers or --threads"
+            f"{workers} workers of {threads or 1} CPU are too many for the {available_cpus()} CPUs that this process "
+            "may use; lower --num-workers or --threads"
         )
     cpus = threads or available_cpus() // workers
     resources = plan_trials(Demand("ray_train", 1, workers=workers, cpus_per_worker=cpus), 1, this_machine())
