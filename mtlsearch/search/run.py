@@ -104,6 +104,8 @@ def run_search(
         scope.callback(_close_tracker, opening, console)
         # Ray's own state is of no use after the study: the journal is the record
         shared = None if address == "local" else results  # which every node of a cluster sees
+        if shared is not None:
+            shared.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".mtlsearch-ray-", dir=shared)).absolute()
         scope.callback(shutil.rmtree, scratch, ignore_errors=True)
         scope.enter_context(warnings.catch_warnings())
