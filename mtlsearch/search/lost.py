@@ -12,9 +12,13 @@ def reason_of(error: object) -> str:
             return "its worker was killed because the machine's memory ran out; run fewer trials at a time"
         if isinstance(cause, (ActorDiedError, RayActorError, WorkerCrashedError)):
             return "its worker process died: killed from outside, for want of memory, or by a crash of native code"
-    failures = _failures(error) or [error]
-    lines = [(str(failure).strip().splitlines() or ["the worker died"])[-1] for failure in failures]
-    return min(lines, key=lambda line: "onnection" in line)  # the lost connections of others follow from it
+    lines = [f"{type(failure).__name__}: {_last_line(failure)}" for failure in _failures(error)]
+    # the lost connections of others follow from what struck one
+    return min(lines, key=lambda line: "onnection" in line) if lines else _last_line(error)
+
+
+def _last_line(error: object) -> str:
+    return (str(error).strip().splitlines() or ["the worker died"])[-1]
 
 
 def _causes(error: object) -> list[object]:
