@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
@@ -24,8 +25,16 @@ from mtlsearch.search import confirm, proxy, tables
 from mtlsearch.search.budget import Budget, check_budget
 from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
-from mtlsearch.search.executors.inline import Inline, running_ray
-from mtlsearch.search.executors.resources import Resources, plan_resources
+from mtlsearch.search.executors import Executor, make_executor
+from mtlsearch.search.executors.inline import running_ray
+from mtlsearch.search.executors.resources import (
+    Demand,
+    Node,
+    Resources,
+    cluster_nodes,
+    plan_trials,
+    this_machine,
+)
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
@@ -69,8 +78,7 @@ def run_search(
     tracking_uri: str,
     name: str | None = None,
     address: str = "local",
-    cpus_per_trial: int | None = None,
-    concurrent: int | None = None,
+    demand: Demand = Demand(),  # noqa: B008 - frozen
     console: Console | None = None,
     resume: Path | None = None,
     from_study: Path | None = None,
@@ -80,23 +88,30 @@ def run_search(
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
     again, and one that was under way continues from its last epoch.
     from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
+    demand: what a trial is to be given, as far as the machine or the cluster is not to decide that.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
-    resources = check_search(plan, results, name, cpus_per_trial, concurrent)
+    check_search(plan, results, name)
     lessons = learn_from(from_study, plan) if from_study is not None else None
+    own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
+    resources = check_resources(plan, demand, this_machine()) if own else None
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     with ExitStack() as scope:
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
         scope.callback(_close_tracker, opening, console)
         # Ray's own state is of no use after the study: the journal is the record
-        scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
+        shared = None if address == "local" else results  # which every node of a cluster sees
+        if shared is not None:
+            shared.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".mtlsearch-ray-", dir=shared)).absolute()
         scope.callback(shutil.rmtree, scratch, ignore_errors=True)
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
+        resources = resources or check_resources(plan, demand, cluster_nodes())
         # the data of all options; of a range over data, what lies between its ends is left to the trials
         problem = _prepare(plan.probe_trees(), plan.name, console)
         tracker = opening.result()
@@ -108,9 +123,7 @@ def run_search(
             study = Study.reopen(resume, plan)
         scope.callback(study.close)
         console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
-        console.print(
-            f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
-        )
+        console.print(f"{plan.settings.num_samples} trials, {resources}")
         if lessons is not None:
             console.print("\n".join(lessons.lines()), soft_wrap=True)
         if resume is not None:
@@ -118,7 +131,7 @@ def run_search(
             console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
         tracked = TrackedStudy(tracker, study)
         try:
-            return _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
+            return _Search(plan, study, tracked, make_executor(resources, scratch), console).run(problem)
         except BaseException:
             tracked.parent.end("FAILED")
             raise
@@ -136,19 +149,25 @@ def _close_tracker(opening: Future[Tracker], console: Console) -> None:
         console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
 
 
-def check_search(
-    plan: SearchPlan, results: Path, name: str | None, cpus_per_trial: int | None, concurrent: int | None
-) -> Resources:
-    """What a trial of the search gets, once all is checked that can be checked before any work.
+def check_search(plan: SearchPlan, results: Path, name: str | None) -> None:
+    """Checks all that can be checked before any work.
 
     Raises:
         InputError: something that was given cannot be used.
     """
     check_baselines(plan)
-    resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
-    check_budget(plan.settings, resources.gpus)
     _check_results(results)
     check_name(results, name)
+
+
+def check_resources(plan: SearchPlan, demand: Demand, nodes: Sequence[Node]) -> Resources:
+    """What a trial of the search gets.
+
+    Raises:
+        InputError: a trial can never run on these nodes, or its GPU hours not be counted.
+    """
+    resources = plan_trials(demand, plan.settings.num_samples, nodes)
+    check_budget(plan.settings, resources.trial_gpus)
     return resources
 
 
@@ -156,7 +175,7 @@ class _Search:
     """The phases of one study over one running Ray."""
 
     def __init__(
-        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Inline, console: Console
+        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Executor, console: Console
     ) -> None:
         self.plan, self.study, self.tracked = plan, study, tracked
         self.executor, self.console = executor, console
@@ -198,7 +217,7 @@ class _Search:
         missing = settings.num_samples - self.study.ended("search")
         ended_by = ""
         if missing > 0:
-            self.study.begin_search(self.executor.resources.gpus)
+            self.study.begin_search(self.executor.resources.trial_gpus)
             budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
 
             def why_stop(trial_number: int) -> str:
