@@ -20,6 +20,7 @@ with importing():
 
     from mtlsearch.search import plan, run
     from mtlsearch.search.executors import Executor
+    from mtlsearch.search.phases import Phases
     from mtlsearch.tracking import uri  # noqa: F401
 note("imports")
 
@@ -40,9 +41,9 @@ def noted(owner: Any, name: str, what: str) -> None:
 noted(plan, "load_plan", "space checked")
 noted(ray, "init", "Ray up")
 noted(run, "_open_tracker", "tracker open")
-noted(run, "_prepare", "data ready")
+noted(run, "prepare", "data ready")
 noted(run, "TrackedStudy", "study and its run")
-noted(run._Search, "_launch", "trial handed to Ray")
+noted(Phases, "_launch", "trial handed to Ray")
 noted(Executor, "run", "last trial recorded")
 noted(ray, "shutdown", "Ray down")
 noted(run, "_close_tracker", "tracker closed")

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from mtlsearch._imports import lazy_names
 
 if TYPE_CHECKING:
+    from mtlsearch.search.phases import SearchOutcome
     from mtlsearch.search.plan import SearchPlan, load_plan, shipped_spaces
-    from mtlsearch.search.run import SearchOutcome, run_search
+    from mtlsearch.search.run import run_search
     from mtlsearch.search.study import TrialState, read_trials
 
 __all__ = [
@@ -24,7 +25,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         **dict.fromkeys(("SearchPlan", "load_plan", "shipped_spaces"), "plan"),
-        **dict.fromkeys(("SearchOutcome", "run_search"), "run"),
+        "SearchOutcome": "phases",
+        "run_search": "run",
         **dict.fromkeys(("TrialState", "read_trials"), "study"),
     },
 )

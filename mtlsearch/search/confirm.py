@@ -6,8 +6,10 @@ that differences are paired.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -141,3 +143,19 @@ def certainty(seeds: int) -> str:
             f"{seeds} seeds show values and settle nothing: below {ENOUGH_SEEDS} no winner is claimed beyond the search"
         )
     return f"intervals of 95 %, by the bootstrap over {seeds} training seeds and, where they are scored, over samples"
+
+
+def confirmation_csv(confirmed: Sequence[Confirmed], trivial: Mapping[str, Mapping[str, float]]) -> str:
+    """Every confirmation run's validation and test metrics, and those of the constant prediction."""
+    metrics = sorted(trivial["val"])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    figures = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
+    writer.writerow(["name", "baseline", "seed", "trial", "status", *figures])
+    for one in confirmed:
+        for position, run in enumerate(one.runs):
+            own = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
+            writer.writerow([one.name, one.baseline, run.config["seed"], run.number, run.status, *own])
+    constant = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
+    writer.writerow(["constant prediction", "", "", "", "", *constant])
+    return text.getvalue()

@@ -21,8 +21,8 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.executors.resources import Demand, Resources, plan_resources, this_machine
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.prediction import Prediction, predict
+from mtlsearch.search.preparing import check_resources, check_search
 from mtlsearch.search.rehearsing import rehearse_apart
-from mtlsearch.search.run import check_resources, check_search
 from mtlsearch.search.sampling import sample_configs
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.merge import merge

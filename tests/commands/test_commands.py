@@ -215,11 +215,11 @@ def test_too_little_room_is_said_before_any_work(tmp_path: Path, monkeypatch: py
     from types import SimpleNamespace
 
     from mtlsearch.errors import InputError
-    from mtlsearch.search.run import _check_results
+    from mtlsearch.search.preparing import check_results
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
     with pytest.raises(InputError, match=r"1 MB free and a study may need 500 MB"):
-        _check_results(tmp_path / "deep" / "results")
+        check_results(tmp_path / "deep" / "results")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlsearch.search.confirm import Confirmed, fresh_seeds, ranking
-from mtlsearch.search.run import confirmation_csv
+from mtlsearch.search.confirm import Confirmed, confirmation_csv, fresh_seeds, ranking
 from mtlsearch.search.settings import FirstObjective, SearchSettings, Within
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank

@@ -1,0 +1,252 @@
+"""The phases of a study over a running Ray: search, confirmation, full size, report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.schedulers import FIFOScheduler
+from rich.console import Console
+
+from mtlsearch.search import confirm, proxy, tables
+from mtlsearch.search.budget import Budget
+from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
+from mtlsearch.search.executors import Executor
+from mtlsearch.search.plan import SearchPlan
+from mtlsearch.search.preparing import prepare
+from mtlsearch.search.recorder import Recorder, write_record
+from mtlsearch.search.requests import Requests
+from mtlsearch.search.searcher import QueueSearcher, StudySearcher
+from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
+from mtlsearch.search.tracked import TrackedStudy
+from mtlsearch.search.trainable import TrialJob
+from mtlsearch.search.weights import Weights
+from mtlsearch.search.winner import candidates
+from mtlsearch.search.words import number
+from mtlsearch.training.checkpoint import BEST, LAST
+from mtlsearch.training.problem import Problem
+from mtlsearch.training.record import BEST_RECORD, RECORD
+from mtlsearch.training.yaml_files import write_text
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a study came to. `winner` is None where no trial ran to its end."""
+
+    study: Study
+    winner: TrialState | None
+    confirmed: tuple[confirm.Confirmed, ...]
+    interrupted: bool
+
+
+class Phases:
+    """The phases of one study over one running Ray."""
+
+    def __init__(
+        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Executor, console: Console
+    ) -> None:
+        self.plan, self.study, self.tracked = plan, study, tracked
+        self.executor, self.console = executor, console
+
+    def run(self, problem: Problem) -> SearchOutcome:
+        whole = self._sample()
+        self.study.write_leaderboard()
+        settings = self.plan.settings
+        ranked = candidates(self.study.of_phase("search"), settings.objectives, settings.winner)
+        if not ranked:
+            if whole:
+                self._write_report(problem)
+            self.tracked.finish(None, interrupted=not whole)
+            return SearchOutcome(self.study, None, (), not whole)
+        winner = ranked[0]
+        self._keep(winner)
+        confirmed: list[confirm.Confirmed] = []
+        if whole and settings.confirm.seeds:
+            chosen = confirm.choose(self.study.of_phase("search"), ranked, settings.confirm.top)
+            seeds = confirm.fresh_seeds(settings.seed, settings.confirm.seeds)
+            whole = self._confirm(chosen, seeds)
+            runs = confirm.collect(self.study.trials.values(), chosen, seeds, self.study.folder)
+            confirmed, rule = confirm.ranking(runs, settings)
+            if whole:
+                winner = confirmed[0].trial if confirmed else winner
+                self._keep(winner)
+                self._report(confirmed, runs, rule, problem)
+        whole = whole and self._at_full_size(ranked)
+        if whole:
+            self._write_report(problem)
+        self.tracked.finish(winner, interrupted=not whole)
+        return SearchOutcome(self.study, winner, tuple(confirmed), not whole)
+
+    def _sample(self) -> bool:
+        settings = self.plan.settings
+        epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
+        rule = make_rule(settings, epochs)
+        self._replay(rule)
+        missing = settings.num_samples - self.study.ended("search")
+        ended_by = ""
+        if missing > 0:
+            self.study.begin_search(self.executor.resources.trial_gpus)
+            budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
+
+            def why_stop(trial_number: int) -> str:
+                if requests.stopped(trial_number):
+                    return "stopped by hand"
+                return f"out of {budget.out_of}" if budget.out_of else ""
+
+            searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
+            scheduler = RuleScheduler(rule, why_stop)
+            with self._table() as table:
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], scheduler.reasons)
+                self.executor.run("search", searcher, scheduler, recorder, missing)
+            if budget.out_of:
+                for trial in searcher.unfinished:
+                    self._stop(trial, f"out of {budget.out_of}")
+            if ended_by := searcher.ended_by:
+                self.study.end_search(ended_by)
+                self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
+        begun = len(self.study.of_phase("search"))
+        return self.study.ended("search") >= (begun if ended_by else settings.num_samples)
+
+    def _replay(self, rule: StoppingRule) -> None:
+        """Tells a fresh rule what happened before. A trial that it stopped just when the study was killed ends here."""
+        stopped: dict[int, bool] = {}
+        for trial_number, row in self.study.past_epochs:
+            stopped[trial_number] = rule.stops(trial_number, int(row["epoch"]), row)
+        for trial_number, stops in stopped.items():
+            trial = self.study.trials[trial_number]
+            whole = len(trial.history) >= trial.config["training"]["epochs"]
+            if stops and trial.status == "running" and not trial.label and not whole:
+                self._stop(trial, "early stopping")
+
+    def _stop(self, trial: TrialState, why: str) -> None:
+        """Ends a trial that was under way when the study was killed and is not to go on."""
+        self.study.end_trial(trial.number, "stopped", f"{why} after epoch {len(trial.history)}")
+        (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
+        if trial.history:
+            write_record(self.study, trial)
+        self.tracked.trial_ended(trial)
+
+    def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
+        self.console.print(f"\nconfirming {', '.join(one.name for one in chosen)} on {len(seeds)} fresh seeds")
+        runs = [(one.name, {**one.trial.config, "seed": seed}) for seed in seeds for one in chosen]
+        return self._run_again("confirm", runs, score_test=True)
+
+    def _at_full_size(self, ranked: Sequence[TrialState]) -> bool:
+        """Trains what the proxy settings ask for, and says how far the search's order is that of the full size."""
+        settings, searched = self.plan.settings, self.study.of_phase("search")
+        chosen = proxy.choose_pairs(searched, ranked, settings)
+        if not chosen:
+            return True
+        self.console.print(f"\ntraining {', '.join(one.name for one in chosen)} at full size")
+        seed = confirm.fresh_seeds(settings.seed, 1)[0]
+        runs = [(one.name, proxy.full_config(one, settings, seed)) for one in chosen]
+        prepare([config for _, config in runs], self.plan.name, self.console)
+        whole = self._run_again("full", runs, score_test=False)
+        if whole:
+            pairs = proxy.collect_pairs(self.study.trials.values(), searched, settings)
+            for one in proxy.fidelity(pairs, settings.objectives):
+                over = f"over {one.pairs} configurations"
+                self.console.print(f"  {one.objective}: rank correlation with full size {number(one.rho)} {over}")
+                if one.warning:
+                    self.console.print(f"  {one.warning}", soft_wrap=True)
+        return whole
+
+    def _run_again(self, phase: Phase, runs: Sequence[tuple[str, dict[str, Any]]], score_test: bool) -> bool:
+        """Trains configs whole, each by its name, and says whether all came to an end."""
+
+        def begun(name: str, config: dict[str, Any]) -> TrialState | None:
+            known = (one for one in self.study.of_phase(phase) if one.label == name and one.config == config)
+            return next(known, None)
+
+        def start(name: str, config: dict[str, Any]) -> dict[str, Any]:
+            trial = begun(name, config) or self.study.add_trial(phase, name, config, {})
+            return self._launch(trial, score_test=score_test)
+
+        due = [run for run in runs if _due(begun(*run))]
+        if due:
+            with self._table() as table:
+                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
+                queue = [lambda run=run: start(*run) for run in due]
+                self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+        return not any(_due(begun(*run)) for run in runs)
+
+    def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
+        self.tracked.trial_registered(trial)
+        job = TrialJob(
+            number=trial.number,
+            config=trial.config,
+            directory=str(self.study.trial_folder(trial.number).absolute()),
+            threads=self.executor.resources.cpus,
+            objectives=dict(self.plan.settings.objectives),
+            score_test=score_test,
+            exempt=exempt,
+            reported=len(trial.history),
+        )
+        return {"job": job}
+
+    def _table(self) -> tables.TrialTable:
+        return tables.TrialTable(self.console, self.plan, self.study.trials)
+
+    def _keep(self, winner: TrialState) -> None:
+        """The winner's record and weights beside the leaderboard."""
+        folder = self.study.trial_folder(winner.number)
+        for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
+            if not (folder / name).exists():  # removed when it was far from winning, by other settings
+                (self.study.folder / kept).unlink(missing_ok=True)
+                again = f"python -m mtlsearch.train --config {self.study.folder / BEST_RECORD}"
+                self.console.print(
+                    f"the weights of trial {winner.number} were not kept; to train them again: {again}", soft_wrap=True
+                )
+                continue
+            temporary = self.study.folder / f".{kept}"
+            shutil.copyfile(folder / name, temporary)
+            os.replace(temporary, self.study.folder / kept)
+
+    def _report(
+        self, confirmed: Sequence[confirm.Confirmed], runs: Sequence[confirm.Confirmed], rule: str, problem: Problem
+    ) -> None:
+        """Says what the confirmation came to. confirmed: in their order, of the `runs` those that are complete."""
+        trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}
+        write_text(self.study.folder / CONFIRMATION, confirm.confirmation_csv(runs, trivial))
+        print_ = self.console.print
+        print_()
+        print_(tables.trial_table(self.plan, self.study.of_phase("search"), title="Trials of the search"))
+        for one in runs:
+            if not one.complete:
+                print_(f"\n{one.name} takes no part: {one.why_incomplete}", soft_wrap=True)
+        if not confirmed:
+            print_("\nNot confirmed: no candidate came through all its seeds. What follows is the best of the search.")
+            return
+        print_()
+        print_(tables.confirmation_table(self.plan, confirmed, trivial))
+        winner = confirmed[0]
+        print_(f"\nWinner: {winner.name}, by the means over the fresh seeds: {rule}.", soft_wrap=True)
+        for other in confirmed[1:]:
+            for line in tables.difference_lines(self.plan, winner, other):
+                print_(f"  {line}", soft_wrap=True)
+        print_(f"  {confirm.certainty(len(winner.runs))}", soft_wrap=True)
+
+    def _write_report(self, problem: Problem) -> None:
+        """report.html and its figures, unless the settings leave them out. They never cost a study its results."""
+        if not self.plan.settings.report:
+            return
+        from mtlsearch.search.report import write_report  # slow to import, and needed once, at the end
+
+        try:
+            path = write_report(self.study.folder, problem)
+        except Exception as error:
+            again = f"python -m mtlsearch.report {self.study.folder}"
+            self.console.print(f"\nno report: {type(error).__name__}: {error}\nto try again: {again}", soft_wrap=True)
+        else:
+            self.console.print(f"\nreport: {path.absolute()}", soft_wrap=True)
+
+
+def _due(trial: TrialState | None) -> bool:
+    """Whether a run has not begun, or was under way when the study was killed."""
+    return trial is None or trial.status == "running"
