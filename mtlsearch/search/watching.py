@@ -93,15 +93,20 @@ def add_trial(folder: Path, like: str, overrides: Iterable[str]) -> list[str]:
 
 
 def stop_trial(folder: Path, number: int) -> str:
-    """Asks a running trial to stop after its epoch.
+    """Asks a running trial of the search to stop after its epoch.
 
     Raises:
-        InputError: there is no such trial, it has ended, or nobody runs the study.
+        InputError: there is no such trial, it has ended or is none of the search, or nobody runs the study.
     """
     study = watch(folder)
     trial = trial_of(study, number)
     if trial.status != "running":
         raise InputError(f"trial {number} has ended already: {trial.status} {trial.reason}".rstrip())
+    if trial.phase != "search":
+        raise InputError(
+            f"trial {number} is a run of the {PHASES[trial.phase]}, whose runs are compared whole; only trials of the "
+            "search can be stopped. To end the study, press Ctrl-C where it runs"
+        )
     if not study.running:
         raise InputError(f"{folder} is not running, so nothing of it can be stopped")
     Requests(folder).stop(number)

@@ -13,6 +13,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.search import study as study_module
 from mtlsearch.search.plan import SearchPlan, load_plan
 from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, TrialState, read_trials
+from mtlsearch.search.watching import stop_trial
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -128,3 +129,14 @@ def test_a_studys_name_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="plain name"):
             Study.create(tmp_path, load_plan("examples/own_space.yaml"), name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_the_confirmation_is_not_promised_to_stop(study: Study) -> None:
+    config = study.plan.baselines[0].config.tree()
+    study.add_trial("search", "", config, {})
+    study.add_trial("confirm", "trial 0", config, {})
+    study.add_trial("full", "trial 0", config, {})
+    assert stop_trial(study.folder, 0) == "trial 0 stops after its epoch 1"
+    for number, phase in ((1, "confirmation"), (2, "full size")):
+        with pytest.raises(InputError, match=f"is a run of the {phase}, .* only trials of the search"):
+            stop_trial(study.folder, number)
