@@ -21,6 +21,11 @@ def stop_reason(why: str, epochs: int) -> str:
     return f"{why} after epoch {epochs}"
 
 
+def ending(trial: TrialState) -> str:
+    """Where it stands: "finished", "stopped (early stopping after epoch 3)", "failed (CUDA out of memory)"."""
+    return f"{trial.status} ({trial.reason})" if trial.reason else trial.status
+
+
 def stopped_early(trial: TrialState) -> bool:
     """Whether it was the rule of early stopping that ended the trial, and not a user, a budget or the trial itself."""
     return trial.status == "stopped" and trial.reason.startswith(EARLY)

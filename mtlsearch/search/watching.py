@@ -12,6 +12,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.constraints import Checker
 from mtlsearch.search.plan import SearchPlan, load_plan
 from mtlsearch.search.requests import Requests
+from mtlsearch.search.stops import ending
 from mtlsearch.search.study import LOCK, PHASES, TrialState, read_trials
 from mtlsearch.training.recipes import apply_overrides, recipe_tree
 
@@ -101,7 +102,7 @@ def stop_trial(folder: Path, number: int) -> str:
     study = watch(folder)
     trial = trial_of(study, number)
     if trial.status != "running":
-        raise InputError(f"trial {number} has ended already: {trial.status} {trial.reason}".rstrip())
+        raise InputError(f"trial {number} has ended already: {ending(trial)}")
     if trial.phase != "search":
         raise InputError(
             f"trial {number} is a run of the {PHASES[trial.phase]}, whose runs are compared whole; only trials of the "

@@ -99,7 +99,7 @@ def test_every_section_of_a_large_study_says_its_thing(large: Path) -> None:
         "rungs", "proxy", "failures", "cost",
     ]  # fmt: skip
     assert "waves" in page.sections["overview"]
-    assert "python -m mtlsearch.tune --space study/space.yaml" in page.sections["overview"]
+    assert f"python -m mtlsearch.tune --space {large}/space.yaml" in page.sections["overview"]
     assert f"Winner: trial {winner.number}" in page.sections["confirmation"]
     assert "constant prediction 3.000" in page.sections["confirmation"]
     assert f"trial {winner.number} − own_problem" in page.sections["confirmation"]

@@ -12,8 +12,10 @@ import pytest
 from mtlsearch.errors import InputError
 from mtlsearch.search import study as study_module
 from mtlsearch.search.plan import SearchPlan, load_plan
+from mtlsearch.search.stops import EARLY, stop_reason
 from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, TrialState, read_trials
 from mtlsearch.search.watching import stop_trial
+from mtlsearch.study import show
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -129,6 +131,19 @@ def test_a_studys_name_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="plain name"):
             Study.create(tmp_path, load_plan("examples/own_space.yaml"), name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_how_a_trial_ended_is_said_in_plain_words(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    config = study.plan.baselines[0].config.tree()
+    for label in ("", "plain", ""):
+        study.add_trial("search", label, config, {})
+    study.end_trial(0, "stopped", stop_reason(EARLY, 1))
+    study.end_trial(1, "finished")
+    for number, words in enumerate(
+        ("trial 0: stopped (early stopping after epoch 1)", "trial 1 plain: finished", "trial 2: running")
+    ):
+        show(study.folder, number)
+        assert capsys.readouterr().out.splitlines()[0] == words
 
 
 def test_a_run_of_the_confirmation_is_not_promised_to_stop(study: Study) -> None:

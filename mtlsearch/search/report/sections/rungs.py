@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from mtlsearch.search.correlation import WEAK, spearman
+from mtlsearch.search.correlation import WEAK, caution, spearman
 from mtlsearch.search.early_stopping import make_rule
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, last_stage, row_seconds
@@ -18,7 +18,7 @@ from mtlsearch.search.words import duration, number
 
 def section(study: StudyRecord) -> Section:
     finished = [trial for trial in study.scored if trial.status == "finished"]
-    warnings, rows = [], []
+    warnings, rows, doubts = [], [], []
     for name in study.metrics:
         for epoch in rungs(study):
             pairs = [
@@ -31,6 +31,8 @@ def section(study: StudyRecord) -> Section:
             value, bounds = spearman(own[:, 0], own[:, 1])
             cells = "–" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
             rows.append((name, str(epoch), str(len(own)), number(value), cells))
+            if doubt := caution(len(own), value):
+                doubts.append(f"{name} after epoch {epoch}: of the trials {doubt}.")
             if value < WEAK and bounds is not None and name == study.settings.first_objective[0]:
                 warnings.append(
                     f"{name} after epoch {epoch} ranks the trials by {number(value)} as their end does, below {WEAK}: "
@@ -45,7 +47,7 @@ def section(study: StudyRecord) -> Section:
             "stopping there loses nothing; it is of the trials that went on to their end, who are more alike than all."
         ),
         warnings=warnings,
-        notes=[_saved(study)],
+        notes=[_saved(study), *doubts],
         tables=[Table(heading, rows, words=1)] if rows else [],
     )
 
