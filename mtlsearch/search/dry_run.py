@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.executors.resources import Resources, plan_resources
+from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.prediction import Prediction, predict
 from mtlsearch.search.rehearsing import rehearse_apart
@@ -86,15 +87,20 @@ def dry_run(
     concurrent: int | None = None,
     price_per_gpu_hour: float | None = None,
     console: Console | None = None,
+    from_study: Path | None = None,
 ) -> DryRun:
     """Times the baselines and five configurations of the sampler, each in a process of its own with a trial's threads:
     on a CPU as many at a time as the search trains, on a GPU one after the other.
 
+    from_study: the folder of another study that the sampler is to learn from; what is of use of it is said.
+
     Raises:
-        InputError: where a search would, or a price is given and there is no GPU to pay for.
+        InputError: where a search would, `from_study` included, or a price is given and there is no GPU to pay for.
     """
     console = console or Console(markup=False, highlight=False)
     resources = check_search(plan, results, name, cpus_per_trial, concurrent)
+    if from_study is not None:
+        console.print("\n".join(learn_from(from_study, plan).lines()), soft_wrap=True)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if price_per_gpu_hour is not None and not gpus:
         raise InputError(

@@ -184,6 +184,7 @@ def test_lanes_and_budgets_by_hand() -> None:
     [
         ({"price_per_gpu_hour": 2.0}, "is for --dry-run"),
         ({"dry_run": True, "resume": Path("results/study")}, "leave out --resume"),
+        ({"dry_run": True, "from_study": Path("nowhere"), "space": SPACE}, "nowhere holds no readable study"),
         ({"dry_run": True, "price_per_gpu_hour": 2.0, "space": SPACE}, "torch sees no GPU here"),
         ({"dry_run": True, "gpu_hours": 2.0, "space": SPACE}, "limit the search with --time-budget-s"),
         ({"time_budget_s": -1.0, "space": SPACE}, "time_budget_s"),
