@@ -50,6 +50,7 @@ class Watched:
                 lines.append(f"{PHASES[phase]}: {ended} of {len(again)} runs that have begun have ended")
         if waiting := Requests(self.folder).waiting():
             lines.append(f"{waiting} trials were asked for and wait for their turn")
+        lines += [f"a trial that was asked for was refused: {why}" for why in Requests(self.folder).refused()]
         return lines
 
 
