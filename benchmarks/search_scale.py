@@ -99,6 +99,7 @@ def simulate(trials: int, folder: Path) -> list[dict[str, float]]:
 
     from mtlsearch.search import load_plan, recorder, run_search
     from mtlsearch.search.early_stopping import RuleScheduler
+    from mtlsearch.search.executors.resources import Demand
     from mtlsearch.search.journal import Journal
     from mtlsearch.search.searcher import StudySearcher
     from mtlsearch.search.study import Study
@@ -143,8 +144,7 @@ def simulate(trials: int, folder: Path) -> list[dict[str, float]]:
             results=folder,
             tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
             name="study",
-            cpus_per_trial=1,
-            concurrent=2,
+            demand=Demand(concurrent=2, cpus_per_trial=1),
             console=Console(file=io.StringIO(), width=200, markup=False),
         )
         clocks.sample()  # with what the tracker still had to write

@@ -19,7 +19,10 @@ def main(
         Path | None,
         Option(help="folder of the run; one with a last.pt is continued (default: under results/)"),
     ] = None,
-    threads: Annotated[int | None, Option(min=1, help="torch threads (default: all CPUs of this process)")] = None,
+    threads: Annotated[
+        int | None, Option(min=1, help="torch threads of a worker (default: all CPUs of this process, shared out)")
+    ] = None,
+    num_workers: Annotated[int, Option(min=1, help="processes that train it together, each with a GPU if any")] = 1,
     tracking_uri: Annotated[
         str | None, Option(help="MLflow store (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")
     ] = None,
@@ -32,6 +35,7 @@ def main(
       python -m mtlsearch.train --config kim2023 --set data.image_size=120 --set training.epochs=10
       python -m mtlsearch.train --config kim2023 --data packs/300w_lp_3d --set data.test=packs/aflw2000
       python -m mtlsearch.train --config results/STUDY/best.yaml --set seed=1
+      python -m mtlsearch.train --config kim2023 --num-workers 4
     """
     from datetime import datetime
 
@@ -39,6 +43,7 @@ def main(
     from mtlsearch.tracking.names import environment_tags
     from mtlsearch.training import TrainingDiverged, load_run_config, run_training
     from mtlsearch.training.folders import new_folder
+    from mtlsearch.training.problem import find_problem
     from mtlsearch.training.progress import epoch_line, progressing
 
     console = _command.screen()
@@ -62,10 +67,20 @@ def main(
     try:
         with progressing(console, "preparing data") as progress, progressing(console, "training") as steps:
             on_step = steps if console.is_terminal else None  # elsewhere the epochs' lines are enough
-            run = run_training(
-                run_config, directory=folder, report=report, progress=progress, on_step=on_step, threads=threads
-            )
-        tracked.set_tags(environment_tags(run.record.environment))
+            if num_workers > 1:
+                from mtlsearch.search.executors.one_run import train_in_group
+
+                problem = find_problem(run_config.problem)(run_config)
+                problem.prepare(progress)
+                record = train_in_group(
+                    run_config, workers=num_workers, directory=folder, report=report, threads=threads
+                )
+            else:
+                run = run_training(
+                    run_config, directory=folder, report=report, progress=progress, on_step=on_step, threads=threads
+                )
+                problem, record = run.problem, run.record
+        tracked.set_tags(environment_tags(record.environment))
         for name in ("record.yaml", "best.safetensors"):
             tracked.log_file(folder / name)
         status = "FINISHED"
@@ -77,9 +92,9 @@ def main(
         lost = tracker.close()
         if lost:
             console.print(f"tracker: {lost} entries could not be written; {folder} holds them all")
-    trivial = run.problem.trivial_metrics("val")
-    console.print(f"\nbest epoch {int(run.result.best['epoch'])}; predicting a constant in brackets:")
-    for metric, value in run.result.best.items():
+    trivial = problem.trivial_metrics("val")
+    console.print(f"\nbest epoch {int(record.best['epoch'])}; predicting a constant in brackets:")
+    for metric, value in record.best.items():
         if metric.startswith("val/"):
             console.print(f"  {metric:<16} {value:8.3f}  ({trivial.get(metric[4:], float('nan')):.3f})")
     console.print(f"\nEverything is in {folder.absolute()}. Next:", soft_wrap=True)

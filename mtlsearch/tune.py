@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from mtlsearch import _command
 from mtlsearch._imports import importing
@@ -36,8 +36,19 @@ def main(
     address: Annotated[
         str | None, Option(help="Ray to use: 'local' or an address (default: RAY_ADDRESS, else local)")
     ] = None,
-    cpus_per_trial: Annotated[int | None, Option(min=1, help="CPUs and torch threads of a trial")] = None,
     max_concurrent_trials: Annotated[int | None, Option(min=1, help="trials at one time")] = None,
+    executor: Annotated[
+        Literal["auto", "inline", "ray_train"],
+        Option(
+            help="inline: a trial is a process; ray_train: a group of workers, or one with a GPU (default: by that)"
+        ),
+    ] = "auto",
+    cpus_per_trial: Annotated[int | None, Option(min=1, help="CPUs and torch threads of an inline trial")] = None,
+    workers_per_trial: Annotated[int, Option(min=1, help="processes that train a trial together")] = 1,
+    cpus_per_worker: Annotated[int | None, Option(min=1, help="CPUs and torch threads of a worker")] = None,
+    gpus_per_worker: Annotated[
+        float | None, Option(min=0, help="GPUs of a worker; 0.25: four share one (default: 1 where there are any)")
+    ] = None,
     time_budget_s: Annotated[
         float | None, Option(help="seconds for the search, over all resumptions; the confirmation comes after them")
     ] = None,
@@ -65,6 +76,7 @@ def main(
     with importing():
         from mtlsearch.errors import InputError
         from mtlsearch.search import load_plan, run_search
+        from mtlsearch.search.executors.resources import Demand
         from mtlsearch.tracking import resolve_uri
 
     search: dict[str, object] = {}
@@ -78,6 +90,9 @@ def main(
         search["time_budget_s"] = time_budget_s
     if gpu_hours is not None:
         search["gpu_hours"] = gpu_hours
+    demand = Demand(
+        executor, max_concurrent_trials, cpus_per_trial, workers_per_trial, cpus_per_worker, gpus_per_worker
+    )
     console = _command.screen()
     if dry_run and resume is not None:
         raise InputError("--dry-run prices a study that has not begun; leave out --resume, and give --space")
@@ -91,8 +106,7 @@ def main(
             load_plan(space or (str(from_study / "space.yaml") if from_study else "quick"), set_, search),
             results=results,
             name=name,
-            cpus_per_trial=cpus_per_trial,
-            concurrent=max_concurrent_trials,
+            demand=demand,
             price_per_gpu_hour=price_per_gpu_hour,
             console=console,
             from_study=from_study,
@@ -118,8 +132,7 @@ def main(
         tracking_uri=uri,
         name=name,
         address=address,
-        cpus_per_trial=cpus_per_trial,
-        concurrent=max_concurrent_trials,
+        demand=demand,
         console=console,
     )
     folder = outcome.study.folder.absolute()
@@ -131,6 +144,7 @@ def main(
         trials = sorted(outcome.study.trials.values(), key=lambda trial: trial.status != "failed")
         failures = [trial.reason for trial in trials if trial.reason]
         console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
+        console.print(f"To go on: {_command.command('tune', '--resume', folder)}", soft_wrap=True)
         raise Exit(1)
     console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True)
     for what, line in (

@@ -41,7 +41,7 @@ def test_it_carries_spaces_recipes_and_types(installed: Path) -> None:
         path.stem for path in (ROOT / "search_spaces").glob("*.yaml")
     }
     assert (package / "recipes" / "kim2023.yaml").exists()
-    published = {path.stem for path in (package / "faces" / "published").glob("*.yaml")}
+    published = {path.stem for path in (package / "faces" / "evaluation" / "published").glob("*.yaml")}
     assert published == {"kim2023", "basak2023", "zhang2018", "targets"}
     templates = {path.name for path in (package / "search" / "report" / "templates").iterdir()}
     assert templates == {"report.html", "report.css", "report.js"}

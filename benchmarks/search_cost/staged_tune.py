@@ -19,6 +19,7 @@ with importing():
     import ray
 
     from mtlsearch.search import plan, run
+    from mtlsearch.search.executors import Executor
     from mtlsearch.tracking import uri  # noqa: F401
 note("imports")
 
@@ -42,7 +43,7 @@ noted(run, "_open_tracker", "tracker open")
 noted(run, "_prepare", "data ready")
 noted(run, "TrackedStudy", "study and its run")
 noted(run._Search, "_launch", "trial handed to Ray")
-noted(run.Inline, "run", "last trial recorded")
+noted(Executor, "run", "last trial recorded")
 noted(ray, "shutdown", "Ray down")
 noted(run, "_close_tracker", "tracker closed")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from mtlsearch.search.confirm import ENOUGH_SEEDS, Confirmed
-from mtlsearch.search.figures import is_cost, metric_of
+from mtlsearch.search.figures import is_constant, is_cost, metric_of
 from mtlsearch.training.sample_scores import Scores
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def compare(one: Confirmed, other: Confirmed, objectives: Iterable[str]) -> list
         for split in ("val",) if is_cost(name) else ("val", "test"):
             differences = paired_difference(one, other, name, split)
             bounds, over = None, ""
-            if not is_cost(name) and len(differences) >= ENOUGH_SEEDS and np.isfinite(differences).all():
+            if not is_constant(name) and len(differences) >= ENOUGH_SEEDS and np.isfinite(differences).all():
                 table = _by_sample(one.scores, other.scores, split, metric_of(name))
                 bounds = over_seeds(differences) if table is None else over_seeds_and_samples(*table)
                 over = "seeds" if table is None else "seeds and samples"

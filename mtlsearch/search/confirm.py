@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mtlsearch.search.figures import is_cost, metric_of
+from mtlsearch.search.figures import is_constant, is_cost, metric_of
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.study import TrialState, trial_folder
 from mtlsearch.search.winner import rank
@@ -49,6 +49,11 @@ class Confirmed:
         """Whether every run came to its end."""
         return bool(self.runs) and all(run.status == "finished" for run in self.runs)
 
+    @property
+    def why_incomplete(self) -> str:
+        """What became of a run that did not come to its end; "" where all did."""
+        return next((f"{run.status} ({run.reason})" for run in self.runs if run.status != "finished"), "")
+
     def values(self, name: str, split: str = "val") -> list[float]:
         """An objective's figure per run: the best epoch's on validation, its weights' on test; a cost has no split.
         NaN for a run that failed."""
@@ -64,9 +69,9 @@ class Confirmed:
         return stdev(values) if len(values) > 1 else math.nan
 
     def in_words(self, name: str, split: str = "val") -> str:
-        """Mean ± standard deviation; a cost is the same in every run."""
+        """Mean ± standard deviation; a size is the same in every run."""
         mean = number(self.mean(name, split))
-        return mean if is_cost(name) else f"{mean} ± {number(self.spread(name, split))}"
+        return mean if is_constant(name) else f"{mean} ± {number(self.spread(name, split))}"
 
 
 def name_of(trial: TrialState) -> str:

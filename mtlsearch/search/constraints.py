@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from mtlsearch.errors import InputError
@@ -14,7 +14,6 @@ from mtlsearch.training.config import RunConfig
 from mtlsearch.training.costs import measure_costs
 from mtlsearch.training.loop import choose_device
 from mtlsearch.training.problem import HasExample, find_problem
-from mtlsearch.training.recipes import parse_run_config
 
 Predicate = Callable[[dict[str, Any]], object]
 
@@ -35,14 +34,20 @@ class Checker:
         self._known: dict[str, dict[str, float]] = {}
 
     def fault(self, config: RunConfig) -> str:
-        """What a config violates, in words; "" where it satisfies everything."""
+        """What a config violates, in words; "" where it satisfies everything. What cannot be said is a violation: a
+        predicate that raises, a model that cannot be built."""
+        try:
+            return self._fault(config)
+        except Exception as error:  # a user's code: no reason for a whole search to end
+            return f"it cannot be checked: {type(error).__name__}: {error}"
+
+    def _fault(self, config: RunConfig) -> str:
         if self._predicate is not None and not self._predicate(config.tree()):
             return f"{self._path} refuses it"
-        if self._limits:
-            costs = self._costs(config)
-            for name, limit in self._limits.items():
-                if limit is not None and costs[name] > limit:
-                    return f"its model has {costs[name]:,.0f} {name}, above {limit:,.0f}"
+        costs = self._costs(config) if self._limits else {}
+        for name, limit in self._limits.items():
+            if limit is not None and costs[name] > limit:
+                return f"its model has {costs[name]:,.0f} {name}, above {limit:,.0f}"
         return ""
 
     def _costs(self, config: RunConfig) -> dict[str, float]:
@@ -50,26 +55,27 @@ class Checker:
         key = json.dumps(of_the_model, sort_keys=True)
         if key not in self._known:
             problem = find_problem(config.problem)(config)
-            if not isinstance(problem, HasExample):
-                raise InputError(
-                    f"search.constraints: {config.problem} has no example(), so its models cannot be measured; "
-                    "add one, or use a predicate"
-                )
+            assert isinstance(problem, HasExample)  # the plan saw to it
             self._known[key] = measure_costs(problem, list(self._limits), choose_device("cpu"))
         return self._known[key]
 
 
 def check_baselines(plan: SearchPlan) -> None:
-    """Raises InputError where a baseline violates the constraints, or a constraint cannot be evaluated."""
-    checker = Checker(plan.settings.constraints)
+    """Raises InputError where a baseline violates the constraints, or models cannot be measured."""
+    constraints = plan.settings.constraints
+    if constraints.max_params is not None or constraints.max_macs is not None:
+        for problem in {tree["problem"] for tree in plan.probe_trees()}:
+            if not hasattr(find_problem(problem), "example"):
+                raise InputError(
+                    f"search.constraints: {problem} has no example(), so its models cannot be measured; add one, or "
+                    "use a predicate"
+                )
+    checker = Checker(constraints)
     for baseline in plan.baselines:
         if fault := checker.fault(baseline.config):
             raise InputError(
                 f"baseline {baseline.name} violates search.constraints: {fault}; leave it out of start_with or allow it"
             )
-    if not plan.baselines:
-        for tree in plan.probe_trees()[:1]:
-            checker.fault(parse_run_config(tree, plan.name))
 
 
 def _find(path: str) -> Predicate:
@@ -80,11 +86,4 @@ def _find(path: str) -> Predicate:
         raise InputError(f"search.constraints.predicate: {path!r} cannot be imported: {error}") from None
     if not callable(found):
         raise InputError(f"search.constraints.predicate: module {module!r} has no function {name!r}")
-
-    def called(config: Mapping[str, Any]) -> object:
-        try:
-            return found(config)
-        except Exception as error:  # a user's code; without this the search would end in the middle of Ray's loop
-            raise InputError(f"search.constraints.predicate: {path} raised {type(error).__name__}: {error}") from error
-
-    return called
+    return found

@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.executors.resources import Resources, plan_resources
+from mtlsearch.search.executors.resources import Demand, Resources, plan_resources, this_machine
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.prediction import Prediction, predict
 from mtlsearch.search.rehearsing import rehearse_apart
-from mtlsearch.search.run import check_search
+from mtlsearch.search.run import check_resources, check_search
 from mtlsearch.search.sampling import sample_configs
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.merge import merge
@@ -83,8 +83,7 @@ def dry_run(
     *,
     results: Path,
     name: str | None = None,
-    cpus_per_trial: int | None = None,
-    concurrent: int | None = None,
+    demand: Demand = Demand(),  # noqa: B008 - frozen
     price_per_gpu_hour: float | None = None,
     console: Console | None = None,
     from_study: Path | None = None,
@@ -98,7 +97,8 @@ def dry_run(
         InputError: where a search would, `from_study` included, or a price is given and there is no GPU to pay for.
     """
     console = console or Console(markup=False, highlight=False)
-    resources = check_search(plan, results, name, cpus_per_trial, concurrent)
+    check_search(plan, results, name)
+    resources = check_resources(plan, demand, this_machine())
     if from_study is not None:
         console.print("\n".join(learn_from(from_study, plan).lines()), soft_wrap=True)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -124,7 +124,7 @@ def dry_run(
     costs = [one.cost for one in [*timed, *full] if one.cost is not None]
     suggested = plan_resources(
         plan.settings.num_samples,
-        cpus_per_trial,
+        demand.cpus_per_trial,
         trial_bytes=HEADROOM * max((cost.memory for cost in costs), default=1),
         trial_gpu_bytes=HEADROOM * max((cost.gpu_memory for cost in costs), default=0),
     )

@@ -6,8 +6,13 @@ _METRIC, _COST = "val/", "cost/"
 
 
 def is_cost(name: str) -> bool:
-    """Whether an objective is a cost of the model, the same in every epoch and on every split."""
+    """Whether an objective is a cost of the model, measured once in a training, and of no split."""
     return name.startswith(_COST)
+
+
+def is_constant(name: str) -> bool:
+    """Whether an objective is the same each time that it is measured, as sizes are and times are not."""
+    return is_cost(name) and name != f"{_COST}latency_ms"
 
 
 def metric_of(name: str) -> str:

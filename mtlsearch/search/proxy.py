@@ -77,14 +77,18 @@ def full_config(candidate: Candidate, settings: SearchSettings, seed: int) -> di
     return {**merge(candidate.trial.config, settings.proxy.full), "seed": seed}
 
 
-def collect_pairs(trials: Iterable[TrialState], searched: Iterable[TrialState]) -> list[Pair]:
-    """Those whose training at full size has come to its end."""
+def collect_pairs(trials: Iterable[TrialState], searched: Iterable[TrialState], settings: SearchSettings) -> list[Pair]:
+    """Those whose training at the full size of the settings has come to its end."""
     by_name = {name_of(trial): trial for trial in searched}
-    return [
-        Pair(trial.label, by_name[trial.label], trial)
-        for trial in trials
-        if trial.phase == "full" and trial.status == "finished" and trial.label in by_name
-    ]
+    found: list[Pair] = []
+    if settings.proxy is None:
+        return found
+    for trial in trials:
+        if trial.phase == "full" and trial.status == "finished" and trial.label in by_name:
+            candidate = Candidate(trial.label, by_name[trial.label])
+            if trial.config == full_config(candidate, settings, trial.config["seed"]):
+                found.append(Pair(candidate.name, candidate.trial, trial))
+    return found
 
 
 def fidelity(pairs: Sequence[Pair], objectives: Objectives) -> list[Fidelity]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray import cloudpickle
-from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from mtlsearch.search.lost import reason_of
 from mtlsearch.search.stops import stop_reason
 from mtlsearch.search.study import Status, Study, TrialState
 from mtlsearch.training.checkpoint import LAST
@@ -52,6 +52,8 @@ class Recorder(Callback):
         elif "environment" in result:
             self._environments[number] = result["environment"]
         elif "epoch" in result:
+            if result["epoch"] <= len(self._study.trials[number].history):
+                return  # its worker died and began again where its checkpoint was
             row = {key: value for key, value in result.items() if key == "epoch" or "/" in key}
             self._study.add_epoch(number, row)
             for observer in self._observers:
@@ -69,7 +71,7 @@ class Recorder(Callback):
             self._end(number, "finished")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._end(trial.config["job"].number, "failed", _reason(_error_of(trial)))
+        self._end(trial.config["job"].number, "failed", reason_of(_error_of(trial)))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
@@ -86,15 +88,6 @@ def _error_of(trial: Trial) -> object:
     if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).exists() else ""
-
-
-def _reason(error: object) -> str:
-    """Why Ray gave a trial up, in a line."""
-    if isinstance(error, OutOfMemoryError):
-        return "its worker was killed because the machine's memory ran out; run fewer trials at a time"
-    if isinstance(error, (ActorDiedError, WorkerCrashedError)):
-        return "its worker process died: killed from outside, for want of memory, or by a crash of native code"
-    return (str(error).strip().splitlines() or ["the worker died"])[-1]
 
 
 def write_record(study: Study, trial: TrialState) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
 
@@ -24,8 +25,16 @@ from mtlsearch.search import confirm, proxy, tables
 from mtlsearch.search.budget import Budget, check_budget
 from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
-from mtlsearch.search.executors.inline import Inline, running_ray
-from mtlsearch.search.executors.resources import Resources, plan_resources
+from mtlsearch.search.executors import Executor, make_executor
+from mtlsearch.search.executors.inline import running_ray
+from mtlsearch.search.executors.resources import (
+    Demand,
+    Node,
+    Resources,
+    cluster_nodes,
+    plan_trials,
+    this_machine,
+)
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.recorder import Recorder, write_record
@@ -70,8 +79,7 @@ def run_search(
     tracking_uri: str,
     name: str | None = None,
     address: str = "local",
-    cpus_per_trial: int | None = None,
-    concurrent: int | None = None,
+    demand: Demand = Demand(),  # noqa: B008 - frozen
     console: Console | None = None,
     resume: Path | None = None,
     from_study: Path | None = None,
@@ -81,23 +89,30 @@ def run_search(
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
     again, and one that was under way continues from its last epoch.
     from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
+    demand: what a trial is to be given, as far as the machine or the cluster is not to decide that.
 
     Raises:
         InputError: before any trial starts, where something that was given cannot be used.
     """
     console = console or Console(markup=False, highlight=False)
-    resources = check_search(plan, results, name, cpus_per_trial, concurrent)
+    check_search(plan, results, name)
     lessons = learn_from(from_study, plan) if from_study is not None else None
+    own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
+    resources = check_resources(plan, demand, this_machine()) if own else None
     console.print(f"tracker: {tracking_uri}", soft_wrap=True)
     with ExitStack() as scope:
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
         scope.callback(_close_tracker, opening, console)
         # Ray's own state is of no use after the study: the journal is the record
-        scratch = Path(tempfile.mkdtemp(prefix="mtlsearch-ray-"))
+        shared = None if address == "local" else results  # which every node of a cluster sees
+        if shared is not None:
+            shared.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".mtlsearch-ray-", dir=shared)).absolute()
         scope.callback(shutil.rmtree, scratch, ignore_errors=True)
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
+        resources = resources or check_resources(plan, demand, cluster_nodes())
         # the data of all options; of a range over data, what lies between its ends is left to the trials
         problem = _prepare(plan.probe_trees(), plan.name, console)
         tracker = opening.result()
@@ -109,9 +124,7 @@ def run_search(
             study = Study.reopen(resume, plan)
         scope.callback(study.close)
         console.print(f"results: {study.folder.absolute()}", soft_wrap=True)
-        console.print(
-            f"{plan.settings.num_samples} trials, {resources.concurrent} at a time with {resources.cpus} CPU each"
-        )
+        console.print(f"{plan.settings.num_samples} trials, {resources}")
         if lessons is not None:
             console.print("\n".join(lessons.lines()), soft_wrap=True)
         if resume is not None:
@@ -119,7 +132,7 @@ def run_search(
             console.print(f"resumed: {ended} trials have ended, {len(study.trials) - ended} go on where they were")
         tracked = TrackedStudy(tracker, study)
         try:
-            return _Search(plan, study, tracked, Inline(resources, scratch), console).run(problem)
+            return _Search(plan, study, tracked, make_executor(resources, scratch), console).run(problem)
         except BaseException:
             tracked.parent.end("FAILED")
             raise
@@ -137,19 +150,25 @@ def _close_tracker(opening: Future[Tracker], console: Console) -> None:
         console.print(f"tracker: {lost} entries could not be written; the study's folder holds them all")
 
 
-def check_search(
-    plan: SearchPlan, results: Path, name: str | None, cpus_per_trial: int | None, concurrent: int | None
-) -> Resources:
-    """What a trial of the search gets, once all is checked that can be checked before any work.
+def check_search(plan: SearchPlan, results: Path, name: str | None) -> None:
+    """Checks all that can be checked before any work.
 
     Raises:
         InputError: something that was given cannot be used.
     """
     check_baselines(plan)
-    resources = plan_resources(plan.settings.num_samples, cpus_per_trial, concurrent)
-    check_budget(plan.settings, resources.gpus)
     _check_results(results)
     check_name(results, name)
+
+
+def check_resources(plan: SearchPlan, demand: Demand, nodes: Sequence[Node]) -> Resources:
+    """What a trial of the search gets.
+
+    Raises:
+        InputError: a trial can never run on these nodes, or its GPU hours not be counted.
+    """
+    resources = plan_trials(demand, plan.settings.num_samples, nodes)
+    check_budget(plan.settings, resources.trial_gpus)
     return resources
 
 
@@ -157,7 +176,7 @@ class _Search:
     """The phases of one study over one running Ray."""
 
     def __init__(
-        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Inline, console: Console
+        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Executor, console: Console
     ) -> None:
         self.plan, self.study, self.tracked = plan, study, tracked
         self.executor, self.console = executor, console
@@ -181,10 +200,10 @@ class _Search:
             whole = self._confirm(chosen, seeds)
             runs = confirm.collect(self.study.trials.values(), chosen, seeds, self.study.folder)
             confirmed, rule = confirm.ranking(runs, settings)
-        if whole and confirmed:
-            winner = confirmed[0].trial
-            self._keep(winner)
-            self._report(confirmed, rule, problem)
+            if whole:
+                winner = confirmed[0].trial if confirmed else winner
+                self._keep(winner)
+                self._report(confirmed, runs, rule, problem)
         whole = whole and self._at_full_size(ranked)
         if whole:
             self._write_report(problem)
@@ -199,7 +218,7 @@ class _Search:
         missing = settings.num_samples - self.study.ended("search")
         ended_by = ""
         if missing > 0:
-            self.study.begin_search(self.executor.resources.gpus)
+            self.study.begin_search(self.executor.resources.trial_gpus)
             budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
 
             def why_stop(trial_number: int) -> str:
@@ -257,7 +276,8 @@ class _Search:
         _prepare([config for _, config in runs], self.plan.name, self.console)
         whole = self._run_again("full", runs, score_test=False)
         if whole:
-            for one in proxy.fidelity(proxy.collect_pairs(self.study.trials.values(), searched), settings.objectives):
+            pairs = proxy.collect_pairs(self.study.trials.values(), searched, settings)
+            for one in proxy.fidelity(pairs, settings.objectives):
                 over = f"over {one.pairs} configurations"
                 self.console.print(f"  {one.objective}: rank correlation with full size {number(one.rho)} {over}")
                 if one.warning:
@@ -265,21 +285,23 @@ class _Search:
         return whole
 
     def _run_again(self, phase: Phase, runs: Sequence[tuple[str, dict[str, Any]]], score_test: bool) -> bool:
-        """Trains configs whole, each by its name and seed, and says whether all came to an end."""
-        begun = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
+        """Trains configs whole, each by its name, and says whether all came to an end."""
+
+        def begun(name: str, config: dict[str, Any]) -> TrialState | None:
+            known = (one for one in self.study.of_phase(phase) if one.label == name and one.config == config)
+            return next(known, None)
 
         def start(name: str, config: dict[str, Any]) -> dict[str, Any]:
-            trial = begun.get((name, config["seed"])) or self.study.add_trial(phase, name, config, {})
+            trial = begun(name, config) or self.study.add_trial(phase, name, config, {})
             return self._launch(trial, score_test=score_test)
 
-        due = [run for run in runs if _due(begun.get((run[0], run[1]["seed"])))]
+        due = [run for run in runs if _due(begun(*run))]
         if due:
             with self._table() as table:
                 recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
                 queue = [lambda run=run: start(*run) for run in due]
                 self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
-        trials = {(trial.label, trial.config["seed"]): trial for trial in self.study.of_phase(phase)}
-        return not any(_due(trials.get((name, config["seed"]))) for name, config in runs)
+        return not any(_due(begun(*run)) for run in runs)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
         self.tracked.trial_registered(trial)
@@ -302,24 +324,39 @@ class _Search:
         """The winner's record and weights beside the leaderboard."""
         folder = self.study.trial_folder(winner.number)
         for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
+            if not (folder / name).exists():  # removed when it was far from winning, by other settings
+                (self.study.folder / kept).unlink(missing_ok=True)
+                again = f"python -m mtlsearch.train --config {self.study.folder / BEST_RECORD}"
+                self.console.print(
+                    f"the weights of trial {winner.number} were not kept; to train them again: {again}", soft_wrap=True
+                )
+                continue
             temporary = self.study.folder / f".{kept}"
             shutil.copyfile(folder / name, temporary)
             os.replace(temporary, self.study.folder / kept)
 
-    def _report(self, confirmed: Sequence[confirm.Confirmed], rule: str, problem: Problem) -> None:
+    def _report(
+        self, confirmed: Sequence[confirm.Confirmed], runs: Sequence[confirm.Confirmed], rule: str, problem: Problem
+    ) -> None:
+        """Says what the confirmation came to. confirmed: in their order, of the `runs` those that are complete."""
         trivial = {split: problem.trivial_metrics(split) for split in ("val", "test")}
-        write_text(self.study.folder / CONFIRMATION, confirmation_csv(confirmed, trivial))
+        write_text(self.study.folder / CONFIRMATION, confirmation_csv(runs, trivial))
         print_ = self.console.print
         print_()
         print_(tables.trial_table(self.plan, self.study.of_phase("search"), title="Trials of the search"))
+        for one in runs:
+            if not one.complete:
+                print_(f"\n{one.name} takes no part: {one.why_incomplete}", soft_wrap=True)
+        if not confirmed:
+            print_("\nNot confirmed: no candidate came through all its seeds. What follows is the best of the search.")
+            return
         print_()
         print_(tables.confirmation_table(self.plan, confirmed, trivial))
         winner = confirmed[0]
         print_(f"\nWinner: {winner.name}, by the means over the fresh seeds: {rule}.", soft_wrap=True)
         for other in confirmed[1:]:
-            if other.baseline:
-                for line in tables.difference_lines(self.plan, winner, other):
-                    print_(f"  {line}", soft_wrap=True)
+            for line in tables.difference_lines(self.plan, winner, other):
+                print_(f"  {line}", soft_wrap=True)
         print_(f"  {confirm.certainty(len(winner.runs))}", soft_wrap=True)
 
     def _write_report(self, problem: Problem) -> None:
@@ -347,13 +384,14 @@ def confirmation_csv(confirmed: Sequence[confirm.Confirmed], trivial: Mapping[st
     metrics = sorted(trivial["val"])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "baseline", "seed", "trial", *(f"{s}/{m}" for s in ("val", "test") for m in metrics)])
+    figures = [f"{split}/{metric}" for split in ("val", "test") for metric in metrics]
+    writer.writerow(["name", "baseline", "seed", "trial", "status", *figures])
     for one in confirmed:
         for position, run in enumerate(one.runs):
-            figures = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
-            writer.writerow([one.name, one.baseline, run.config["seed"], run.number, *figures])
-    figures = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
-    writer.writerow(["constant prediction", "", "", "", *figures])
+            own = [one.values(f"val/{metric}", split)[position] for split in ("val", "test") for metric in metrics]
+            writer.writerow([one.name, one.baseline, run.config["seed"], run.number, run.status, *own])
+    constant = [trivial[split][metric] for split in ("val", "test") for metric in metrics]
+    writer.writerow(["constant prediction", "", "", "", "", *constant])
     return text.getvalue()
 
 

@@ -21,6 +21,7 @@ from mtlsearch.search.constraints import DRAWS, Checker
 from mtlsearch.search.requests import Request, Requests
 from mtlsearch.search.settings import GridSampler
 from mtlsearch.search.space import Point
+from mtlsearch.search.stops import out_of_budget
 from mtlsearch.search.study import Study, TrialState
 from mtlsearch.training.config import RunConfig
 
@@ -68,7 +69,9 @@ class StudySearcher(_StatelessSearcher):
         request = self._requests.next_trial()
         if request is not None and trials and trials[-1] in self.unfinished and trials[-1].point == request.point:
             self._requests.taken(request)  # a kill came between its registration and this
-        self._baselines = deque(plan.baselines[sum(bool(trial.label) for trial in trials) :])
+        # one whose time ran out has said nothing yet of what the others are measured against
+        begun = {trial.label for trial in trials if not out_of_budget(trial)}
+        self._baselines = deque(baseline for baseline in plan.baselines if baseline.name not in begun)
         tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
         tried += [point for point, _ in study.learned]
         known = {frozenset(point.items()) for point in tried}
@@ -76,6 +79,7 @@ class StudySearcher(_StatelessSearcher):
         self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
         self._failed, self._ended = 0, 0
+        self._proven = any(trial.status in ("finished", "stopped") for trial in trials)
         self.ended_by = ""
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
@@ -90,7 +94,7 @@ class StudySearcher(_StatelessSearcher):
         study = self._study
         if self.ended_by or study.count("search") >= study.plan.settings.num_samples:
             return Searcher.FINISHED
-        if self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
+        if not self._proven and self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
             self.ended_by = f"the first {self._ended} trials all failed"
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None

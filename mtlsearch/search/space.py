@@ -193,8 +193,18 @@ def _encode(node: Any, value: Any, key: str, point: Point, faults: list[str]) ->
                 _encode(child, value[name], _join(key, name), point, faults)
             else:
                 faults.append(f"{_join(key, name)} is absent")
-    elif node != value:
+    elif not _agree(node, value):
         faults.append(f"{key} = {value!r} and the space fixes {node!r}")
+
+
+def _agree(node: Any, value: Any) -> bool:
+    """Whether a fixed part of a space and of a complete config say the same; what the space leaves to defaults is
+    compared when the config that it leads to is complete."""
+    if isinstance(node, Mapping) and isinstance(value, Mapping):
+        return all(name in value and _agree(child, value[name]) for name, child in node.items())
+    if isinstance(node, (list, tuple)) and isinstance(value, (list, tuple)):
+        return len(node) == len(value) and all(map(_agree, node, value))
+    return bool(node == value)
 
 
 def _encode_option(parameter: Options, value: Any, point: Point, faults: list[str]) -> None:

@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 
 EARLY = "early stopping"
 BY_HAND = "stopped by hand"
+_OUT_OF = "out of"
 
 
 def out_of(what: str) -> str:
     """A budget is used up: `"time"`, `"GPU hours"`."""
-    return f"out of {what}"
+    return f"{_OUT_OF} {what}"
 
 
 def stop_reason(why: str, epochs: int) -> str:
@@ -29,3 +30,8 @@ def ending(trial: TrialState) -> str:
 def stopped_early(trial: TrialState) -> bool:
     """Whether it was the rule of early stopping that ended the trial, and not a user, a budget or the trial itself."""
     return trial.status == "stopped" and trial.reason.startswith(EARLY)
+
+
+def out_of_budget(trial: TrialState) -> bool:
+    """Whether the trial stopped because a budget was used up."""
+    return trial.status == "stopped" and trial.reason.startswith(_OUT_OF)

@@ -122,7 +122,7 @@ class Study:
         study_files(folder, plan)
         study = cls(folder, plan, uuid.uuid4().hex)
         event = {"event": "study", "name": folder.name, "id": study.identity, "space": plan.digest, "data": data}
-        study._append(event)
+        study._append({**event, "objectives": dict(plan.settings.objectives)})
         study.learned = list(learned)
         if study.learned:
             study._append({"event": "learned", "trials": study.learned})
@@ -135,14 +135,15 @@ class Study:
         A trial whose last event is not its end is "running": whoever continues the study continues it.
 
         Raises:
-            InputError: the folder holds no study, its journal is damaged, another process runs it, or a trial of it is
-                no point of the plan's space.
+            InputError: the folder holds no study, its journal is damaged, another process runs it, a trial of it is no
+                point of the plan's space, or it has other objectives.
         """
         events = list(read_journal(folder / JOURNAL))
         if not events or events[0]["event"] != "study":
             raise InputError(f"{folder / JOURNAL} does not begin as a study's journal does")
         trials = replay(events)
         _check_plan(plan, trials, folder)
+        _check_objectives(plan, events[0].get("objectives"), folder)
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
         study_files(folder, plan)
         study.past_epochs = _epochs(events)
@@ -293,6 +294,20 @@ def _check_plan(plan: SearchPlan, trials: Iterable[TrialState], folder: Path) ->
                     f"{folder}: the space has changed, and not only grown: {error}. Put the space back, or start a "
                     "study of its own"
                 ) from None
+
+
+def _check_objectives(plan: SearchPlan, before: Mapping[str, str] | None, folder: Path) -> None:
+    """Raises InputError where the best epochs of old trials were found by other objectives; before: None: not known."""
+    now = plan.settings.objectives
+    if before is not None and list(before.items()) != list(now.items()):
+        raise InputError(
+            f"{folder}: the objectives were {_in_words(before)} and are now {_in_words(now)}; best epochs and weights "
+            "of its trials are those of the old ones. Put them back, or start a study of its own"
+        )
+
+
+def _in_words(objectives: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({mode})" for name, mode in objectives.items())
 
 
 def best_first(trials: Iterable[TrialState], plan: SearchPlan) -> list[TrialState]:

@@ -21,9 +21,11 @@ from mtlsearch.training.problem import HasExample, Problem, ScoresSamples, find_
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.run import run_training
 from mtlsearch.training.sample_scores import SCORES, save_scores
+from mtlsearch.training.workers import Workers
 
-Send = Callable[[dict[str, Any]], None]
-"""hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …}"""
+Send = Callable[[dict[str, Any]], bool | None]
+"""hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …}.
+Returns True where the trial is to end there."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,23 @@ def tune_trainable(config: dict[str, Any]) -> None:
 
 
 def run_trial(job: TrialJob, send: Send) -> None:
-    """Trains `job`; a diverged or otherwise failed training is sent as a failure with its reason."""
+    """Trains `job`; a diverged or otherwise failed training is sent as a failure with its reason.
+
+    Where several processes train it together, all call this, and the first sends. A failure of the training is sent by
+    any of them and raised, because the others may wait for its part; what else goes wrong is raised alone, because it
+    may be no more than another worker's death.
+    """
     folder = Path(job.directory)
+    workers = Workers()
     try:
         config = parse_run_config(job.config, f"trial {job.number}")
         environment.set_threads(job.threads)
-        send({"environment": environment.describe(find_problem(config.problem))})
+        if workers.first:
+            send({"environment": environment.describe(find_problem(config.problem))})
+        costs = _costs(config, job.objectives) if workers.first else {}
 
-        costs = _costs(config, job.objectives)
-
-        def report(row: dict[str, float]) -> None:
-            send({**row, **costs})
+        def report(row: dict[str, float]) -> bool:
+            return workers.first and bool(send({**row, **costs}))
 
         run = run_training(
             config,
@@ -70,17 +78,20 @@ def run_trial(job: TrialJob, send: Send) -> None:
             objective=next(iter(job.objectives.items())),
             must_be_finite=[name for name in job.objectives if not is_cost(name)],
             reported=job.reported,
+            record=False,
         )
-        if job.score_test:
+        if job.score_test and workers.first and not run.result.stopped_early:
             model = run.result.model
             model.load_state_dict(load_weights(folder / BEST).tensors)
             model.eval()
             _score_samples(run.problem, model, folder / SCORES)
             send({"test": run.problem.evaluate(model, "test")})
-    except (TrainingDiverged, InputError) as failure:
-        send({"failure": str(failure)})
     except Exception as failure:  # whatever a model may do, the study goes on and says what happened
-        send({"failure": f"{type(failure).__name__}: {failure}"})
+        known = isinstance(failure, (TrainingDiverged, InputError))
+        if known or workers.size == 1:
+            send({"failure": str(failure) if known else f"{type(failure).__name__}: {failure}"})
+        if workers.size > 1:
+            raise
 
 
 def _costs(config: RunConfig, objectives: Collection[str]) -> dict[str, float]:

@@ -1,13 +1,14 @@
-"""Which weights stay on disk: of running trials the best epoch's and the last, of ended ones those of the best few."""
+"""Which weights stay on disk: of running trials the best epoch's and the last, of ended ones those of the Pareto front
+and of the best few behind it."""
 
 from __future__ import annotations
 
 from mtlsearch.search.study import Study, TrialState
-from mtlsearch.search.winner import candidates
+from mtlsearch.search.winner import candidates, pareto_front
 from mtlsearch.training.checkpoint import BEST
 
-#: at least so many of the search stay, however few are confirmed
-_FEWEST = 3
+#: beside the front, so many more than are confirmed: a new trial may change the order of those behind it
+_MARGIN = 5
 
 
 class Weights:
@@ -32,12 +33,16 @@ class Weights:
         if any(one.status == "running" for one in baselines):
             return  # the order by ratios to the better baseline is not known yet
         compared = [*baselines, *(one for one in self._kept if not one.label)]
-        # who is behind the best few of those that stayed so far is behind them among all
         ranked = candidates(compared, self._settings.objectives, self._settings.winner)
+        # what leaves the front never comes back to it, and by every rule the winner is on it
+        front = set(pareto_front({one.number: one.best for one in ranked}, self._settings.objectives))
         sampled = [one for one in ranked if not one.label]
-        self._kept = sampled[: max(_FEWEST, self._settings.confirm.top)]
-        for one in sampled[len(self._kept) :]:
-            self._remove(one)
+        most = self._settings.confirm.top + _MARGIN
+        self._kept = [one for place, one in enumerate(sampled) if place < most or one.number in front]
+        stay = {one.number for one in self._kept}
+        for one in sampled:
+            if one.number not in stay:
+                self._remove(one)
 
     def _path_exists(self, trial: TrialState) -> bool:
         return (self._study.trial_folder(trial.number) / BEST).exists()

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from mtlsearch.training.workers import Workers
+
 #: packages whose version can change a number
 _PACKAGES = ("torch", "numpy", "timm", "torchvision", "numba", "opencv-python")
 
@@ -40,6 +42,7 @@ def describe(problem: type | None = None) -> dict[str, Any]:
         "code": {"version": _version("mtlsearch"), "digest": source_digest(), "problem": own, **_commit()},
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "threads": torch.get_num_threads(),
+        "workers": Workers().size,
         "hardware": {
             "cpu": _cpu_name(),
             "capability": torch.backends.cpu.get_cpu_capability(),

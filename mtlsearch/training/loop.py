@@ -129,7 +129,8 @@ def train(
         seen = len(state.history) if reported is None else reported
         stop = False
         for row in state.history[seen:]:
-            stop = (report is not None and bool(report(row))) or stop
+            told = report is not None and bool(report(row))
+            stop = workers.from_first(lambda: told) or stop  # noqa: B023
         while len(state.history) < min(epochs, stop_after or epochs) and not stop:
             epoch = len(state.history) + 1
             stage = config.training.stage_of(epoch)

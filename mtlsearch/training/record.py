@@ -134,7 +134,7 @@ def environment_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]
 
     The commit counts only where the digest of the source differs: the same code may lie in two commits.
     """
-    lines = differences(recorded, here)
+    lines = differences({"workers": 1, **recorded}, here)  # a record that knows of no workers is of one
     if all(recorded["code"].get(key) == here["code"].get(key) for key in ("digest", "problem")):
         lines = [line for line in lines if not line.startswith("code.")]
     return lines

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
+
+import torch
 
 from mtlsearch.training import environment
 from mtlsearch.training.loop import Report
@@ -53,21 +57,36 @@ def reproduce(
     *,
     report: Report | None = None,
     progress: Progress | None = None,
+    micro_batch: int | Literal["auto"] | None = None,
 ) -> Reproduction:
-    """Trains `record` again: its config, seed and threads, and as many epochs of its schedule as it had.
+    """Trains `record` again in this process: its config, seed and threads, as many epochs of its schedule as it had.
+
+    micro_batch: most samples at one time, so that what several workers trained fits on one device; the steps stay those
+    of the whole batch. "auto": as many as one of the recorded workers took, and half of that, again and again, where
+    memory runs out.
 
     Raises:
-        InputError: the recorded config is not valid here.
+        InputError: the recorded config is not valid here, or its strategy takes no portions of a batch.
     """
     config = parse_run_config(apply_overrides(record.config, overrides), "recorded config")
-    run = run_training(
-        config,
-        report=report,
-        progress=progress,
-        threads=record.environment["threads"],
-        stop_after=len(record.history),
-        objective=record.objective,
-    )
+    whole = config.training.batch_size
+    portion = math.ceil(whole / record.environment.get("workers", 1)) if micro_batch == "auto" else micro_batch or whole
+    while True:
+        try:
+            run = run_training(
+                config,
+                report=report,
+                progress=progress,
+                threads=record.environment["threads"],
+                stop_after=len(record.history),
+                objective=record.objective,
+                micro_batch=portion if portion < whole else None,
+            )
+            break
+        except torch.OutOfMemoryError:
+            if micro_batch != "auto" or portion == 1:
+                raise
+        portion = math.ceil(portion / 2)
     as_run = record.config_as_run if record.config_as_run is not None else record.config
     as_run = {**as_run, "training": {"stages": [], **as_run.get("training", {})}}  # of a record that knew of none
     return Reproduction(

@@ -234,7 +234,7 @@ def misuse(rank: int, how: str) -> str:
         ("parameters", "RuntimeError", "ranks hold different parameters: start them from the same seed"),
         ("steps", "RuntimeError", r"ranks are at different steps ([0, 4])"),
         ("tasks", "RuntimeError", "ranks name different tasks"),
-        ("nan", "FloatingPointError", "the loss of task 'a' is nan"),
+        ("nan", "LossNotFinite", "the loss of task 'a' is nan"),
         ("calls", "RuntimeError", "ranks do different things ([0, 1])"),
         ("plain backward", "RuntimeError", "let every gradient come through this optimizer's backward"),
     ],

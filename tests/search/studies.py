@@ -14,6 +14,7 @@ from mtlsearch.search import stops
 from mtlsearch.search.confirm import fresh_seeds
 from mtlsearch.search.plan import SearchPlan, load_plan
 from mtlsearch.search.study import CONFIRMATION, JOURNAL
+from mtlsearch.training.merge import merge
 from mtlsearch.training.yaml_files import dump_yaml
 
 EPOCHS = 9
@@ -53,6 +54,9 @@ class Writer:
         number, self.count = self.count, self.count + 1
         point = self.point() if point is None else point
         config = {**self.plan.config_of(self.plan.space.at(point)).tree(), "seed": seed}
+        if phase == "full":
+            assert self.plan.settings.proxy is not None
+            config = merge(config, self.plan.settings.proxy.full)
         self.event("trial", number=number, phase=phase, label=label, config=config, point=point)
         best = [math.inf]
         for epoch, figures in enumerate(curves, start=1):

@@ -10,6 +10,7 @@ from rich.console import Console
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, read_trials, run_search
 from mtlsearch.search.budget import Budget, Usage, check_budget
+from mtlsearch.search.executors.resources import Demand
 from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.study import Study
 
@@ -76,7 +77,7 @@ def search(folder: Path, resume: Path | None = None, **settings: Any) -> tuple[S
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
         name=None if resume else "study",
         resume=resume,
-        concurrent=2,
+        demand=Demand(concurrent=2),
         console=Console(file=screen, width=200, markup=False),
     )
     return outcome, screen.getvalue()

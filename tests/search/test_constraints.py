@@ -101,13 +101,21 @@ def test_a_grid_leaves_out_what_violates_them_and_ends(studies: Any) -> None:
     [
         ("nowhere.at_all:function", "cannot be imported"),
         ("tests.search.test_constraints:absent", "has no function 'absent'"),
-        ("tests.search.test_constraints:breaks", "raised KeyError: 'depth'"),
     ],
 )
 def test_a_predicate_that_cannot_be_called_is_named(path: str, words: str) -> None:
     with pytest.raises(InputError, match=r"constraints\.predicate") as error:
         Checker(Constraints(predicate=path)).fault(load_run_config("examples/own_problem.yaml"))
     assert words in str(error.value)
+
+
+def test_what_cannot_be_checked_is_a_violation_and_ends_no_search() -> None:
+    config = load_run_config("examples/own_problem.yaml")
+    fault = Checker(Constraints(predicate="tests.search.test_constraints:breaks")).fault(config)
+    assert fault == "it cannot be checked: KeyError: 'depth'"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("examples.own_problem.Waves.example", lambda self: 1 // 0)
+        assert "ZeroDivisionError" in Checker(Constraints(max_params=10)).fault(config)
 
 
 def test_a_predicates_path_must_read_module_and_function() -> None:
@@ -132,3 +140,16 @@ def test_one_trial_that_did_not_fail_keeps_the_search_going(studies: Any) -> Non
         assert searcher.suggest(str(step)) != Searcher.FINISHED
         searcher.on_trial_complete(str(step), good if step == 2 else None, error=step != 2)
     assert searcher.suggest("8") != Searcher.FINISHED
+
+
+def test_a_baseline_whose_time_ran_out_is_asked_for_again(tmp_path: Path) -> None:
+    plan = load_plan(SPACE)
+    study = Study.create(tmp_path, plan, "study")
+    searcher = StudySearcher(study, lambda trial: {"trial": trial})
+    assert searcher.suggest("0")["trial"].label == "own_problem"
+    study.end_trial(0, "stopped", "out of time after epoch 1")
+    study.close()
+    again = Study.reopen(study.folder, plan)
+    trial = StudySearcher(again, lambda trial: {"trial": trial}).suggest("0")["trial"]
+    assert (trial.number, trial.label) == (1, "own_problem")
+    again.close()

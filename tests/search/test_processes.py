@@ -112,3 +112,14 @@ def test_ctrl_c_ends_with_a_word_and_status_130(tmp_path: Path) -> None:
     rest, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Interrupted. What had finished is kept in" in rest
+
+
+def test_a_node_dies_and_its_trial_goes_on_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.search.losing_a_node", str(tmp_path)]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    trials = read_trials(tmp_path / "results" / "losing")
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    for trial in trials:
+        assert trial.status == "finished", trial.reason
+        assert [row["epoch"] for row in trial.history] == [1, 2, 3, 4, 5, 6], "no gap and no epoch twice"

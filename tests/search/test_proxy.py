@@ -6,7 +6,7 @@ import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.proxy import Fidelity, choose_pairs, fidelity
+from mtlsearch.search.proxy import Fidelity, choose_pairs, collect_pairs, fidelity
 from mtlsearch.search.report.sections import proxy
 from mtlsearch.search.report.source import read_study
 from tests.search.studies import Writer
@@ -66,3 +66,13 @@ def test_a_full_size_that_is_no_config_is_an_error_before_any_work() -> None:
         load_plan("examples/own_space.yaml", [], {"proxy": {"full": {"training": {"epoch": 20}}}})
     with pytest.raises(InputError, match="no distributions"):
         load_plan("examples/own_space.yaml", [], {"proxy": {"full": {"model": {"width": {"randint": [8, 9]}}}}})
+
+
+def test_trainings_at_another_full_size_are_no_pairs(tmp_path: Path) -> None:
+    written = study(tmp_path / "study", [0.1, 0.9, 0.2, 0.3, 0.4])
+    record = read_study(written.folder)
+    assert len(collect_pairs(record.trials, record.searched, record.settings)) == 5
+    assert record.settings.proxy is not None
+    larger = record.settings.proxy.model_copy(update={"full": {"training": {"epochs": 30}}})
+    settings = record.settings.model_copy(update={"proxy": larger})
+    assert collect_pairs(record.trials, record.searched, settings) == []

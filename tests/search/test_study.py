@@ -194,3 +194,27 @@ def test_a_request_that_the_study_no_longer_admits_is_refused_with_the_reason(st
     refused = watch(study.folder).lines()[-4:]
     assert "optimizer.lr = 5.0 is outside" in refused[0]
     assert all(line.startswith("a trial that was asked for was refused: it ") for line in refused[1:])
+
+
+def test_a_study_with_other_objectives_is_not_gone_on_with(tmp_path: Path) -> None:
+    study = Study.create(tmp_path, load_plan("examples/own_space.yaml"), "study")
+    study.close()
+    other = {"val/frequency_error": "max", "val/phase_error": "min"}
+    with pytest.raises(InputError, match=r"frequency_error \(min\), .* and are now val/frequency_error \(max\)"):
+        Study.reopen(study.folder, load_plan("examples/own_space.yaml", [], {"objectives": other}))
+    Study.reopen(study.folder, load_plan("examples/own_space.yaml", [], {"winner": "first"})).close()
+
+
+def test_a_study_whose_lists_leave_out_defaults_is_gone_on_with(tmp_path: Path) -> None:
+    plan = load_plan("examples/own_space.yaml", ["training.stages=[{until: 2, data: 0.3}]"], {"start_with": []})
+    study = Study.create(tmp_path, plan, "study")
+    point = {"model.width": 32, "strategy": "pcgrad", "optimizer.lr": 0.01, "schedule": "cosine"}
+    config = plan.config_of(plan.space.at(point)).tree()
+    assert config["training"]["stages"][0]["image_size"] is None
+    study.add_trial("search", "", config, point)
+    study.close()
+    Study.reopen(study.folder, plan).close()
+    assert plan.point_of(config, "it") == point
+    other = load_plan("examples/own_space.yaml", ["training.stages=[{until: 2, data: 0.4}]"], {"start_with": []})
+    with pytest.raises(InputError, match="stages"):
+        Study.reopen(study.folder, other)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlsearch.search.confirm import Confirmed, fresh_seeds, ranking
+from mtlsearch.search.run import confirmation_csv
 from mtlsearch.search.settings import FirstObjective, SearchSettings, Within
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank
@@ -108,3 +109,21 @@ def test_the_smallest_of_the_good_ones_may_be_the_winner() -> None:
     assert rank(figures, [], objectives, FirstObjective())[0] == ["best", "small", "smallest", "worst"]
     with pytest.raises(ValueError, match="an objective besides the first"):
         SearchSettings(objectives=objectives, winner=Within(name="within", then="cost/latency_ms"))
+
+
+def test_a_failed_confirmation_run_is_in_the_file_with_what_became_of_it() -> None:
+    def run(number: int, nme: float, status: str) -> TrialState:
+        one = trial(number, nme, nme, "trial 3", status)
+        one.config, one.phase, one.reason = {"seed": number}, "confirm", "" if status == "finished" else "it broke"
+        one.test = {"nme": nme, "mae": nme} if status == "finished" else {}
+        return one
+
+    runs = (run(4, 1.0, "finished"), run(5, math.nan, "failed"))
+    broken = Confirmed("trial 3", False, trial(3, 1.0, 1.0), runs)
+    assert not broken.complete
+    assert broken.why_incomplete == "failed (it broke)"
+    trivial = {split: {"nme": 9.0, "mae": 9.0} for split in ("val", "test")}
+    lines = confirmation_csv([broken], trivial).splitlines()
+    assert lines[0] == "name,baseline,seed,trial,status,val/mae,val/nme,test/mae,test/nme"
+    assert lines[1] == "trial 3,False,4,4,finished,1.0,1.0,1.0,1.0"
+    assert lines[2].startswith("trial 3,False,5,5,failed,")

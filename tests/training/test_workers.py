@@ -13,7 +13,7 @@ import torch
 
 from examples.own_problem import Waves
 from mtlsearch.errors import InputError
-from mtlsearch.training import load_run_config, train
+from mtlsearch.training import load_run_config, reproduce, run_training, train
 from mtlsearch.training.batching import load
 from mtlsearch.training.loop import TrainingDiverged
 from mtlsearch.training.problem import find_problem
@@ -154,3 +154,29 @@ def test_what_the_first_process_raises_is_raised() -> None:
     assert copy.deepcopy(Workers().from_first(lambda: 3)) == 3
     with pytest.raises(ZeroDivisionError):
         Workers().from_first(lambda: 1 // 0)
+
+
+class Cramped(Waves):
+    """Memory for so many samples at one time, and no more."""
+
+    most = math.inf
+
+    def losses(self, model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if len(batch[0]) > self.most:
+            raise torch.OutOfMemoryError("no memory left")
+        return super().losses(model, batch)
+
+
+def test_what_two_workers_trained_is_repeated_by_one_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [*WAVES, "strategy={name: pcgrad}", "problem=tests.training.test_workers:Cramped"]
+    record = run_training(load_run_config("examples/own_problem.yaml", overrides), threads=1).record
+    record.environment["workers"] = 2
+    monkeypatch.setattr(Cramped, "most", 10)  # a worker took 19 of 37: half of that fits
+    with pytest.raises(torch.OutOfMemoryError):
+        reproduce(record, micro_batch=11)
+    rows: list[dict[str, float]] = []
+    outcome = reproduce(record, micro_batch="auto", report=rows.append)
+    assert any("workers: 2 -> 1" in line for line in outcome.lines())
+    for row, same in zip(record.history, rows, strict=True):
+        for key in row:
+            assert key.startswith("time/") or same[key] == pytest.approx(row[key], rel=1e-4, abs=1e-5), key

@@ -23,6 +23,7 @@ class RuleScheduler(FIFOScheduler):
     def __init__(self, rule: StoppingRule, why_stop: Callable[[int], str]) -> None:
         super().__init__()
         self._rule, self._why_stop = rule, why_stop
+        self._seen: dict[int, int] = {}
         self.reasons: dict[int, str] = {}
         """why trials were stopped, by number"""
 
@@ -32,8 +33,9 @@ class RuleScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         job = trial.config["job"]
-        if "epoch" not in result:
-            return TrialScheduler.CONTINUE
+        if "epoch" not in result or result["epoch"] <= self._seen.get(job.number, job.reported):
+            return TrialScheduler.CONTINUE  # an epoch twice: its worker died and began again where its checkpoint was
+        self._seen[job.number] = int(result["epoch"])
         figures = {name: value for name, value in result.items() if "/" in name and _is_number(value)}
         stops = self._rule.stops(job.number, int(result["epoch"]), figures)
         if int(result["epoch"]) >= job.config["training"]["epochs"]:  # it ends by itself

@@ -5,31 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray._private import ray_constants
+from ray.tune import Callback
 from ray.tune.execution import class_cache
-from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.executors.executor import Executor
 from mtlsearch.search.executors.resources import Resources
-from mtlsearch.search.recorder import Recorder
 from mtlsearch.search.trainable import tune_trainable
 
-#: read by Tune when it is set up. Ray's own loggers would write a second, lossy record of every trial, and its
-#: snapshots a second state beside the journal.
-_TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
 #: Ray takes a given 127.0.0.1 for "any interface" unless clusters are disabled, as they are by default on macOS and
 #: Windows
 _LOOPBACK = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
@@ -38,33 +26,21 @@ _PRELOADED = "mtlsearch.search.preloaded"
 _OBJECT_STORE_BYTES = 200_000_000
 
 
-class Inline:
-    """Runs trials in a local Ray or on a cluster, one process each, `resources.concurrent` at a time."""
+class Inline(Executor):
+    """Runs trials in a local Ray or on a cluster, one process each, `resources.concurrent` at a time.
 
-    def __init__(self, resources: Resources, scratch: Path) -> None:
-        self.resources, self._scratch = resources, scratch
+    A trial whose process or node dies goes on from its last epoch, in another process.
+    """
 
-    def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> None:
-        """Runs up to `trials` trials. After Ctrl-C it returns with some still running by the study's account."""
-        os.environ.update(_TUNE_SETTINGS)
-        trainable = tune.with_resources(tune_trainable, {"cpu": self.resources.cpus, "gpu": self.resources.gpus})
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=scheduler,
-                num_samples=trials,
-                max_concurrent_trials=self.resources.concurrent,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(name=name, storage_path=str(self._scratch), callbacks=[recorder], verbose=0),
-        )
-        tuner.fit()
+    @contextmanager
+    def _trials(self) -> Iterator[tuple[Any, Sequence[Callback]]]:
+        yield tune.with_resources(tune_trainable, {"cpu": self.resources.cpus, "gpu": self.resources.gpus}), ()
 
 
 @contextmanager
-def running_ray(resources: Resources, address: str = "local", preload: Sequence[str] = ()) -> Iterator[None]:
-    """The Ray that this process is connected to already, or the cluster at `address`, or one of our own on loopback.
+def running_ray(resources: Resources | None, address: str = "local", preload: Sequence[str] = ()) -> Iterator[None]:
+    """The Ray that this process is connected to already, or the cluster at `address`, or one of our own on loopback,
+    with room for the `resources`.
 
     What was started or connected to here is left at the end of the scope. The processes of a Ray of our own import the
     modules `preload`, and what every trial needs, while this process makes the study ready.
@@ -75,11 +51,15 @@ def running_ray(resources: Resources, address: str = "local", preload: Sequence[
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with ExitStack() as scope:
         if address == "local":
-            variables = {**_LOOPBACK, "RAY_preload_python_modules": ",".join([_PRELOADED, *preload])}
-            scope.enter_context(_variables({**variables, **scope.enter_context(_ready_processes())}))
+            assert resources is not None
+            # a worker group needs five processes, of which three import next to nothing by themselves
+            modules = [_PRELOADED, *preload] if resources.executor == "inline" else []
+            variables = {**_LOOPBACK, "RAY_preload_python_modules": ",".join(modules)}
+            scope.enter_context(variables_set({**variables, **scope.enter_context(_ready_processes())}))
             scope.enter_context(_without_clusters())
             options: dict[str, Any] = {
-                "num_cpus": resources.concurrent * resources.cpus,  # Ray starts as many processes beforehand
+                # Ray starts as many processes beforehand
+                "num_cpus": resources.concurrent * resources.workers * resources.cpus,
                 "include_dashboard": False,
                 "_node_ip_address": "127.0.0.1",
             }
@@ -120,7 +100,7 @@ def _without_clusters() -> Iterator[None]:
 
 
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
+def variables_set(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables set within the scope, for the processes that are started in it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mtlsearch.search.comparison import Comparison, compare
 from mtlsearch.search.confirm import ENOUGH_SEEDS, Confirmed, certainty, columns, heading_of
-from mtlsearch.search.figures import is_cost
+from mtlsearch.search.figures import is_constant
 from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, figure
@@ -76,7 +76,7 @@ def _differences(study: StudyRecord, order: Sequence[Confirmed]) -> list[Table]:
     rows = []
     for other in order[1:]:
         for one in compare(winner, other, study.objectives):
-            each = "" if is_cost(one.figure) else ", ".join(number(value, signed=True) for value in one.by_seed)
+            each = "" if is_constant(one.figure) else ", ".join(number(value, signed=True) for value in one.by_seed)
             cells = f"{winner.name} − {other.name}", one.figure, number(one.mean, signed=True)
             rows.append((*cells, _interval(one), each))
     heading = ("difference", "figure", "mean", "95 % interval", "by seed")

@@ -10,7 +10,7 @@ from mtlsearch.search.words import number
 
 
 def section(study: StudyRecord) -> Section:
-    pairs = collect_pairs(study.trials, study.searched)
+    pairs = collect_pairs(study.trials, study.searched, study.settings)
     notes, warnings, tables, charts = [], [], [], []
     if study.settings.proxy is None:
         notes.append("Not asked for: with `search: {proxy: {full: {…}}}` winners, baselines and others are trained so.")

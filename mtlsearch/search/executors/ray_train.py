@@ -1,0 +1,43 @@
+"""Trials as worker groups of Ray Train: several workers, GPUs, recovery of workers and nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+from ray.actor import ActorHandle
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from mtlsearch.search.exchange import ON_HEAD, running_exchange
+from mtlsearch.search.executors.executor import Executor
+from mtlsearch.search.worker_group import TrialDriver, WorkerGroup
+
+
+class RayTrain(Executor):
+    """Runs each trial in `resources.workers` processes that train it together.
+
+    A group whose worker or node dies is started again and goes on from the trial's last epoch.
+    """
+
+    @contextmanager
+    def _trials(self) -> Iterator[tuple[Any, Sequence[Callback]]]:
+        resources = self.resources
+        group = WorkerGroup(resources.workers, resources.cpus, resources.gpus, str(self._scratch / "train"))
+        with running_exchange() as exchange:
+            driver = tune.with_parameters(TrialDriver, group=group, exchange=exchange)
+            yield tune.with_resources(driver, {"cpu": 0, **ON_HEAD}), [_Stopping(exchange)]
+
+
+class _Stopping(Callback):
+    """Tells the workers of a trial that has ended: Tune may keep its driver for another trial and tell it nothing."""
+
+    def __init__(self, exchange: ActorHandle) -> None:
+        self._exchange = exchange
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._exchange.stop.remote(trial.config["job"].number)
+
+    on_trial_error = on_trial_complete
