@@ -46,13 +46,14 @@ def show(
     trial: Annotated[int, Argument(min=0, help="number of a trial")],
 ) -> None:
     """One trial: its config, its epochs, how it ended."""
+    from mtlsearch.search.stops import ending
     from mtlsearch.search.watching import trial_of, watch
     from mtlsearch.training.progress import epoch_line
     from mtlsearch.training.yaml_files import dump_yaml
 
     console = _command.screen()
     chosen = trial_of(watch(folder), trial)
-    console.print(f"trial {trial} {chosen.label}: {chosen.status} {chosen.reason}".strip(), soft_wrap=True)
+    console.print(f"{f'trial {trial} {chosen.label}'.rstrip()}: {ending(chosen)}", soft_wrap=True)
     console.print(dump_yaml(chosen.config))
     for row in chosen.history:
         console.print(epoch_line(row, chosen.config["training"]["epochs"]), soft_wrap=True)

@@ -109,6 +109,7 @@ def main(
             demand=demand,
             price_per_gpu_hour=price_per_gpu_hour,
             console=console,
+            from_study=from_study,
         )
         show(dry, console, price_per_gpu_hour)
         gc.unfreeze()  # what `importing` froze is freed at the end; some native code prints what is not

@@ -19,7 +19,7 @@ from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.study import TrialState, trial_folder
 from mtlsearch.search.winner import rank
 from mtlsearch.search.words import number
-from mtlsearch.training.sample_scores import SCORES, Scores, load_scores
+from mtlsearch.training.sample_scores import SCORES, Scores, scores_or_none
 from mtlsearch.training.seeding import derive_seed
 
 #: below this many seeds values are printed and nothing is claimed
@@ -44,7 +44,7 @@ class Confirmed:
     """of the search"""
     runs: tuple[TrialState, ...]
     scores: tuple[Scores, ...] = ()
-    """of each run's samples; empty mappings where the problem does not give them"""
+    """of each run's samples; empty mappings where the problem does not give them, or their file is damaged"""
 
     @property
     def complete(self) -> bool:
@@ -107,7 +107,7 @@ def collect(
     found = []
     for candidate in candidates:
         runs = tuple(by_seed[candidate.name, seed] for seed in seeds if (candidate.name, seed) in by_seed)
-        scores = tuple(load_scores(trial_folder(study, run.number) / SCORES) for run in runs)
+        scores = tuple(scores_or_none(trial_folder(study, run.number) / SCORES) for run in runs)
         found.append(Confirmed(candidate.name, bool(candidate.trial.label), candidate.trial, runs, scores))
     return found
 

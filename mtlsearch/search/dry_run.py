@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.executors.resources import Demand, Resources, plan_resources, this_machine
+from mtlsearch.search.learned import learn_from
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.prediction import Prediction, predict
 from mtlsearch.search.preparing import check_resources, check_search
@@ -85,16 +86,21 @@ def dry_run(
     demand: Demand = Demand(),  # noqa: B008 - frozen
     price_per_gpu_hour: float | None = None,
     console: Console | None = None,
+    from_study: Path | None = None,
 ) -> DryRun:
     """Times the baselines and five configurations of the sampler, each in a process of its own with a trial's threads:
     on a CPU as many at a time as the search trains, on a GPU one after the other.
 
+    from_study: the folder of another study that the sampler is to learn from; what is of use of it is said.
+
     Raises:
-        InputError: where a search would, or a price is given and there is no GPU to pay for.
+        InputError: where a search would, `from_study` included, or a price is given and there is no GPU to pay for.
     """
     console = console or Console(markup=False, highlight=False)
     check_search(plan, results, name)
     resources = check_resources(plan, demand, this_machine())
+    if from_study is not None:
+        console.print("\n".join(learn_from(from_study, plan).lines()), soft_wrap=True)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if price_per_gpu_hour is not None and not gpus:
         raise InputError(

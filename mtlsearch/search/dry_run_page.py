@@ -14,7 +14,7 @@ from mtlsearch.search.dry_run import HEADROOM, DryRun, Timed
 from mtlsearch.search.sampling import DRAWN
 from mtlsearch.search.settings import NoEarlyStopping
 from mtlsearch.search.space import Space
-from mtlsearch.search.words import duration
+from mtlsearch.search.words import duration, number
 from mtlsearch.training.merge import flatten
 
 
@@ -59,7 +59,7 @@ def space_lines(space: Space) -> Iterator[str]:
             what = f"{parameter.name} of {len(parameter.labels)}: {', '.join(parameter.labels)}"
         else:
             low, high = parameter.ends
-            what = f"{parameter.name} from {low:g} to {high:g}"
+            what = f"{parameter.name} from {_end(low)} to {_end(high)}"
         yield f"{'    ' * len(parents)}{own}  {what}"
         count += 1
         if isinstance(parameter, Options):
@@ -128,15 +128,17 @@ def _phases(dry: DryRun) -> Table:
 def _budget(dry: DryRun) -> Iterator[str]:
     prediction, settings = dry.prediction, dry.plan.settings
     assert prediction is not None
-    if prediction.affordable is not None:
+    if prediction.affordable is not None and prediction.affordable_whole is not None:
         given = {"time_budget_s": "s", "gpu_hours": "GPU hours"}
         limits = " and ".join(
             f"{getattr(settings, key):g} {unit}" for key, unit in given.items() if getattr(settings, key) is not None
         )
-        yield (
-            f"In {limits} about {prediction.affordable} trials begin, {prediction.affordable_whole} without early "
-            f"stopping; {settings.num_samples} are asked for."
-        )
+        begun, ended = prediction.affordable
+        line = f"In {limits} about {begun} of the {settings.num_samples} trials begin and {ended} end"
+        if not isinstance(settings.early_stopping, NoEarlyStopping):
+            begun, ended = prediction.affordable_whole
+            line += f"; without early stopping {begun} and {ended}"
+        yield f"{line}."
 
 
 def _money(dry: DryRun, price_per_gpu_hour: float | None) -> Iterator[str]:
@@ -173,6 +175,10 @@ def _assumed(dry: DryRun) -> Iterator[str]:
     if dry.gpus:
         yield "Trials that share a GPU take as long as one after the other."
     yield "The start of Ray, tracking and the report are not in it, nor what else the machine does meanwhile."
+
+
+def _end(value: float) -> str:
+    return number(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _word(value: Any) -> str:

@@ -20,6 +20,7 @@ from mtlsearch.search.preparing import prepare
 from mtlsearch.search.recorder import Recorder, write_record
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
+from mtlsearch.search.stops import BY_HAND, EARLY, out_of, stop_reason
 from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
@@ -96,8 +97,8 @@ class Phases:
 
             def why_stop(trial_number: int) -> str:
                 if requests.stopped(trial_number):
-                    return "stopped by hand"
-                return f"out of {budget.out_of}" if budget.out_of else ""
+                    return BY_HAND
+                return out_of(budget.out_of) if budget.out_of else ""
 
             searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
             scheduler = RuleScheduler(rule, why_stop)
@@ -106,7 +107,7 @@ class Phases:
                 self.executor.run("search", searcher, scheduler, recorder, missing)
             if budget.out_of:
                 for trial in searcher.unfinished:
-                    self._stop(trial, f"out of {budget.out_of}")
+                    self._stop(trial, out_of(budget.out_of))
             if ended_by := searcher.ended_by:
                 self.study.end_search(ended_by)
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
@@ -122,11 +123,11 @@ class Phases:
             trial = self.study.trials[trial_number]
             whole = len(trial.history) >= trial.config["training"]["epochs"]
             if stops and trial.status == "running" and not trial.label and not whole:
-                self._stop(trial, "early stopping")
+                self._stop(trial, EARLY)
 
     def _stop(self, trial: TrialState, why: str) -> None:
         """Ends a trial that was under way when the study was killed and is not to go on."""
-        self.study.end_trial(trial.number, "stopped", f"{why} after epoch {len(trial.history)}")
+        self.study.end_trial(trial.number, "stopped", stop_reason(why, len(trial.history)))
         (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
         if trial.history:
             write_record(self.study, trial)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,14 @@ from mtlsearch.training.rehearsal import Rehearsal
 
 #: trials that are simulated for the share of epochs that early stopping leaves: of several searches, or a part of one
 _SIMULATED = 200
+
+
+class Affordable(NamedTuple):
+    """Trials that a budget is enough for."""
+
+    begun: int
+    ended: int
+    """of these, before it is used up"""
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,9 @@ class Prediction:
     whole_search_s: float
     confirm_s: float
     full_s: float
-    affordable: int | None
-    """trials that begin within the budget, with early stopping; None without one"""
-    affordable_whole: int | None
+    affordable: Affordable | None
+    """of the trials asked for, with early stopping; None without a budget"""
+    affordable_whole: Affordable | None
 
     @property
     def study_s(self) -> float:
@@ -69,6 +77,11 @@ def predict(
     first = [one.training_s() for one in baselines]
     again = [fmean(map(_scored_s, sampled))] * settings.confirm.top + [_scored_s(one) for one in baselines]
     budget = budget_s(settings, gpus)
+
+    def affordable(seconds: Sequence[float]) -> Affordable | None:
+        durations = [*first, *repeat(fmean(seconds), count)]
+        return None if budget is None else affordable_trials(durations, budget, lanes)
+
     return Prediction(
         trial_s=fmean(stopped),
         whole_trial_s=fmean(whole),
@@ -77,8 +90,8 @@ def predict(
         whole_search_s=makespan([*first, *islice(cycle(whole), count)], lanes),
         confirm_s=makespan(again * settings.confirm.seeds, lanes),
         full_s=makespan(_full_size(settings, *full), lanes),
-        affordable=None if budget is None else affordable_trials(first, stopped, budget, lanes),
-        affordable_whole=None if budget is None else affordable_trials(first, whole, budget, lanes),
+        affordable=affordable(stopped),
+        affordable_whole=affordable(whole),
     )
 
 
@@ -110,14 +123,15 @@ def makespan(durations: Iterable[float], lanes: int) -> float:
     return max(free)
 
 
-def affordable_trials(baselines: Iterable[float], sampled: Sequence[float], budget: float, lanes: int) -> int:
-    """Trials that begin before `budget` seconds are over: the baselines, then others of the mean of `sampled`."""
-    begun, free = 0, [0.0] * lanes
-    for duration in baselines:
-        if free[0] < budget:
-            heapq.heapreplace(free, free[0] + duration)
-            begun += 1
-    return begun + sum(math.ceil((budget - until) / fmean(sampled)) for until in free if until < budget)
+def affordable_trials(durations: Iterable[float], budget: float, lanes: int) -> Affordable:
+    """Those of trials of so many seconds that begin, and that end, before `budget` seconds are over."""
+    begun, ended, free = 0, 0, [0.0] * lanes
+    for duration in durations:
+        if free[0] >= budget:
+            break
+        begun, ended = begun + 1, ended + (free[0] + duration <= budget)
+        heapq.heapreplace(free, free[0] + duration)
+    return Affordable(begun, ended)
 
 
 def expected_survival(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtlsearch.search.confirm import Candidate, choose, name_of
-from mtlsearch.search.correlation import WEAK, spearman
+from mtlsearch.search.correlation import WEAK, caution, spearman
 from mtlsearch.search.figures import is_cost
 from mtlsearch.search.pareto import Objectives
 from mtlsearch.search.settings import SearchSettings
@@ -39,21 +39,22 @@ class Fidelity:
     objective: str
     pairs: int
     rho: float
-    """Spearman's; NaN with fewer than 4"""
+    """Spearman's; NaN with fewer than 4, and where all figures are equal"""
     bounds: tuple[float, float] | None
     """95 % interval of it"""
 
     @property
     def warning(self) -> str:
-        """What to make of it, where it is weak."""
-        if math.isnan(self.rho):
-            return f"{self.objective}: {self.pairs} configurations at full size are too few for a rank correlation"
+        """What to make of it, where it is weak or there is little to go by."""
+        words = []
         if self.rho < WEAK:
-            return (
-                f"{self.objective}: the search ranks configurations by {number(self.rho)} as their full size does, "
+            words.append(
+                f"the search ranks configurations by {number(self.rho)} as their full size does, "
                 f"below {WEAK}: what won here need not win there; search nearer to the full size"
             )
-        return ""
+        if doubt := caution(self.pairs, self.rho):
+            words.append(f"of the configurations at full size {doubt}")
+        return f"{self.objective}: {'; '.join(words)}" if words else ""
 
 
 def choose_pairs(

@@ -11,6 +11,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from mtlsearch.search.lost import reason_of
+from mtlsearch.search.stops import stop_reason
 from mtlsearch.search.study import Status, Study, TrialState
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
@@ -65,7 +66,7 @@ class Recorder(Callback):
             self._end(number, "failed", self._failures[number])
         elif len(state.history) < state.config["training"]["epochs"]:
             why = self._stopped.get(number, "ended by itself")
-            self._end(number, "stopped", f"{why} after epoch {len(state.history)}")
+            self._end(number, "stopped", stop_reason(why, len(state.history)))
         else:
             self._end(number, "finished")
 

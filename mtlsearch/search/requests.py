@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtlsearch.search.space import Point
 
 FOLDER = "requests"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A trial that was asked for: its file, and the point of the study's space."""
+
+    path: Path
+    point: Point
 
 
 class Requests:
@@ -27,13 +36,24 @@ class Requests:
         """Asks a trial to stop after its epoch."""
         self._write(f"stop-{number}.json", {})
 
-    def next_trial(self) -> Point | None:
-        """The point that was asked for first, which is then no longer asked for."""
+    def next_trial(self) -> Request | None:
+        """What was asked for first. It stays asked for until it is `taken` or refused, so that no kill loses it."""
         for path in sorted(self._folder.glob("add-*.json")):
-            point: Point = json.loads(path.read_text())
-            path.unlink()
-            return point
+            return Request(path, json.loads(path.read_text()))
         return None
+
+    def taken(self, request: Request) -> None:
+        """The trial is registered."""
+        request.path.unlink()
+
+    def refuse(self, request: Request, why: str) -> None:
+        """The trial is not to be: the study has changed since it was asked for."""
+        self._write(request.path.name.replace("add-", "refused-"), {"point": request.point, "why": why})
+        request.path.unlink()
+
+    def refused(self) -> list[str]:
+        """Why trials that were asked for were refused, in order."""
+        return [json.loads(path.read_text())["why"] for path in sorted(self._folder.glob("refused-*.json"))]
 
     def stopped(self, number: int) -> bool:
         """Whether somebody asked this trial to stop."""

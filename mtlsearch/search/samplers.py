@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 import optuna
@@ -37,7 +38,11 @@ def _make(settings: SearchSettings, seed: int) -> optuna.samplers.BaseSampler:
             seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=chosen.startup_trials
         )
     if isinstance(chosen, GP):
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=chosen.startup_trials)
+        # at its first point it would tell whoever searches that greenlet makes it faster
+        logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=chosen.startup_trials, warn_independent_sampling=False
+        )
     if isinstance(chosen, NSGA2):
         return optuna.samplers.NSGAIISampler(
             seed=seed, population_size=chosen.population, mutation_prob=chosen.mutation

@@ -14,12 +14,14 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
+from mtlsearch.errors import InputError
 from mtlsearch.search.asking import Asker
 from mtlsearch.search.budget import Budget
 from mtlsearch.search.constraints import DRAWS, Checker
-from mtlsearch.search.requests import Requests
+from mtlsearch.search.requests import Request, Requests
 from mtlsearch.search.settings import GridSampler
 from mtlsearch.search.space import Point
+from mtlsearch.search.stops import out_of_budget
 from mtlsearch.search.study import Study, TrialState
 from mtlsearch.training.config import RunConfig
 
@@ -64,8 +66,11 @@ class StudySearcher(_StatelessSearcher):
         self._tell_ended(trials)
         self.unfinished = deque(trial for trial in trials if trial.status == "running")
         """trials that were under way when the study was killed and have not gone on yet"""
+        request = self._requests.next_trial()
+        if request is not None and trials and trials[-1] in self.unfinished and trials[-1].point == request.point:
+            self._requests.taken(request)  # a kill came between its registration and this
         # one whose time ran out has said nothing yet of what the others are measured against
-        begun = {trial.label for trial in trials if not trial.reason.startswith("out of")}
+        begun = {trial.label for trial in trials if not out_of_budget(trial)}
         self._baselines = deque(baseline for baseline in plan.baselines if baseline.name not in begun)
         tried = [trial.point for trial in trials] + [baseline.point for baseline in plan.baselines]
         tried += [point for point, _ in study.learned]
@@ -93,7 +98,9 @@ class StudySearcher(_StatelessSearcher):
             self.ended_by = f"the first {self._ended} trials all failed"
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None
-        decided = baseline.point if baseline is not None else self._requests.next_trial() or next(self._grid, None)
+        request = self._next_request() if baseline is None else None
+        asked_for = baseline or request
+        decided = asked_for.point if asked_for is not None else next(self._grid, None)
         drawn = self._draw() if decided is None else self._ask(decided)
         if drawn is None:
             return Searcher.FINISHED
@@ -101,6 +108,8 @@ class StudySearcher(_StatelessSearcher):
         if baseline is not None and config != baseline.config.tree():
             raise AssertionError(f"the first trials do not resolve to the baseline {baseline.name}")
         trial = study.add_trial("search", baseline.name if baseline else "", config, asked.params)
+        if request is not None:
+            self._requests.taken(request)
         self._open[trial_id] = asked
         return self._launch(trial)
 
@@ -108,6 +117,24 @@ class StudySearcher(_StatelessSearcher):
         figures = {key.removeprefix("best/"): value for key, value in (result or {}).items() if key.startswith("best/")}
         useful = self._asker.tell(self._open.pop(trial_id), None if error else figures)
         self._ended, self._failed = self._ended + 1, self._failed + (not useful)
+
+    def _next_request(self) -> Request | None:
+        """The first that is asked for and may be: the space and the constraints may have changed since."""
+        while (request := self._requests.next_trial()) is not None:
+            fault = self._fault(request.point)
+            if not fault:
+                return request
+            self._requests.refuse(request, fault)
+        return None
+
+    def _fault(self, point: Point) -> str:
+        plan = self._study.plan
+        try:
+            config = plan.config_of(plan.space.at(point))
+            known = plan.point_of(config.tree(), "it")
+        except (InputError, KeyError, ValueError) as error:
+            return str(error) if isinstance(error, InputError) else f"it is no point of the space: {error}"
+        return self._checker.fault(config) if known == point else "it has parameters that the space does not have"
 
     def _draw(self) -> tuple[optuna.Trial, RunConfig] | None:
         """What the sampler draws, the first that satisfies the constraints; None where none of many does."""

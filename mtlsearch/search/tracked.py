@@ -79,7 +79,7 @@ class TrackedStudy:
         """The winner's figures and files on the parent run."""
         if winner is not None:
             self.parent.log_row({f"best/{key}": value for key, value in winner.best.items()}, step=0)
-            self.parent.log_parameters(winner.config)
+            self.parent.set_config_tags("winner", winner.config)  # a study that goes on may find another
             self.parent.set_tags({"winner": winner.number})
         for path in sorted(self._study.folder.iterdir()):
             if path.suffix in (".yaml", ".csv", ".safetensors", ".html"):

@@ -12,6 +12,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.constraints import Checker
 from mtlsearch.search.plan import SearchPlan, load_plan
 from mtlsearch.search.requests import Requests
+from mtlsearch.search.stops import ending
 from mtlsearch.search.study import LOCK, PHASES, TrialState, read_trials
 from mtlsearch.training.recipes import apply_overrides, recipe_tree
 
@@ -49,6 +50,7 @@ class Watched:
                 lines.append(f"{PHASES[phase]}: {ended} of {len(again)} runs that have begun have ended")
         if waiting := Requests(self.folder).waiting():
             lines.append(f"{waiting} trials were asked for and wait for their turn")
+        lines += [f"a trial that was asked for was refused: {why}" for why in Requests(self.folder).refused()]
         return lines
 
 
@@ -93,15 +95,20 @@ def add_trial(folder: Path, like: str, overrides: Iterable[str]) -> list[str]:
 
 
 def stop_trial(folder: Path, number: int) -> str:
-    """Asks a running trial to stop after its epoch.
+    """Asks a running trial of the search to stop after its epoch.
 
     Raises:
-        InputError: there is no such trial, it has ended, or nobody runs the study.
+        InputError: there is no such trial, it has ended or is none of the search, or nobody runs the study.
     """
     study = watch(folder)
     trial = trial_of(study, number)
     if trial.status != "running":
-        raise InputError(f"trial {number} has ended already: {trial.status} {trial.reason}".rstrip())
+        raise InputError(f"trial {number} has ended already: {ending(trial)}")
+    if trial.phase != "search":
+        raise InputError(
+            f"trial {number} is a run of the {PHASES[trial.phase]}, whose runs are compared whole; only trials of the "
+            "search can be stopped. To end the study, press Ctrl-C where it runs"
+        )
     if not study.running:
         raise InputError(f"{folder} is not running, so nothing of it can be stopped")
     Requests(folder).stop(number)

@@ -6,11 +6,13 @@ import math
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Three decimals; large and whole numbers without them; three digits where decimals would be nothing or endless; a
-    dash for what is no number."""
+    """Three decimals; integers, large and whole numbers without them; three digits where decimals would be nothing or
+    endless; a dash for what is no number."""
     if not math.isfinite(value):
         return "–"
     plus = "+" if signed else ""
+    if isinstance(value, int):
+        return format(value, f"{plus},d")
     if 1e5 <= abs(value) < 1e15 or (abs(value) >= 1e3 and float(value).is_integer()):
         return format(value, f"{plus},.0f")
     decimals = value == 0 or 5e-4 <= abs(value) < 1e5

@@ -15,6 +15,7 @@ COMMIT_TAG = "mlflow.source.git.commit"
 _LONGEST_PARAMETER = 6000
 METRICS_PER_BATCH = 1000
 PARAMETERS_PER_BATCH = 100
+TAGS_PER_BATCH = 100
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:

@@ -47,7 +47,24 @@ class TrackedRun:
             self._batch(params=parameters[start : start + names.PARAMETERS_PER_BATCH])
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        self._batch(tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        written = [RunTag(key, str(value)) for key, value in tags.items()]
+        for start in range(0, len(written), names.TAGS_PER_BATCH):
+            self._batch(tags=written[start : start + names.TAGS_PER_BATCH])
+
+    def set_config_tags(self, prefix: str, config: Mapping[str, Any]) -> None:
+        """A run config as tags `PREFIX.KEY`, in the place of those that the run has under this prefix.
+
+        Unlike parameters, which MLflow refuses to change, it may become another.
+        """
+        tags = {f"{prefix}.{key}": value for key, value in names.parameters(config).items()}
+
+        def clear(client: Any) -> None:
+            for key in client.get_run(self.run_id).data.tags:
+                if key.startswith(f"{prefix}.") and key not in tags:
+                    client.delete_tag(self.run_id, key)
+
+        self._tracker.write(clear)
+        self.set_tags(tags)
 
     def log_file(self, path: Path) -> None:
         """A file as an artifact of the run, under its own name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,5 +69,14 @@ def load_scores(path: Path) -> Scores:
                 if name.endswith("/values")
                 for split, metric, _ in [name.split("/")]
             }
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
+        # a RuntimeError: where a flipped bit says that an archive is encrypted or packed in an unknown way
         raise InputError(f"{path} is damaged ({error}); remove it, and differences go over seeds alone") from None
+
+
+def scores_or_none(path: Path) -> Scores:
+    """What `save_scores` wrote; nothing where there is no such file or it is damaged."""
+    try:
+        return load_scores(path)
+    except InputError:
+        return {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mtlsearch.search import stops
 from mtlsearch.search.confirm import fresh_seeds
 from mtlsearch.search.plan import SearchPlan, load_plan
 from mtlsearch.search.study import CONFIRMATION, JOURNAL
@@ -60,7 +61,7 @@ class Writer:
         best = [math.inf]
         for epoch, figures in enumerate(curves, start=1):
             row = {"epoch": float(epoch), **dict(zip(NAMES, figures))}
-            if figures[0] < best[0]:
+            if epoch - 1 in {stage["until"] for stage in config["training"]["stages"]} or figures[0] < best[0]:
                 best = list(figures)
             row |= {f"best/{name}": value for name, value in zip(NAMES, best)} | {"best/epoch": float(epoch)}
             row |= {"time/train_s": 2.0, "time/val_s": 0.5, "time/samples_per_s": 100.0}
@@ -68,6 +69,7 @@ class Writer:
                 row["conflict/frequency/phase"] = conflict
             self.event("epoch", number=number, row=row)
         if end:
+            reason = reason or (stops.stop_reason(stops.EARLY, len(curves)) if end == "stopped" else "")
             environment = {"threads": 1, "hardware": {"cpu": "a CPU", "gpu": None}}
             self.event("end", number=number, status=end, reason=reason, test=test or {}, environment=environment)
         return number

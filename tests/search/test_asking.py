@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -65,3 +67,23 @@ def test_a_failure_is_no_success() -> None:
     assert not asker.tell(asker.ask()[0], None)
     assert not asker.tell(asker.ask()[0], {"val/frequency_error": 0.1})
     assert not asker.tell(asker.ask()[0], {"val/frequency_error": math.nan, "val/phase_error": 0.1})
+
+
+def test_the_gaussian_process_says_nothing_on_the_screen() -> None:
+    """In a Python of its own, since Optuna says some things once; an option brings a parameter that is not modelled."""
+    program = """
+from mtlsearch.search import load_plan
+from mtlsearch.search.asking import Asker
+
+plan = load_plan("examples/own_space.yaml", [], {"sampler": {"name": "gp", "startup_trials": 1}})
+asker = Asker(plan.space, plan.settings)
+for number, schedule in enumerate(["cosine", "onecycle", "onecycle"]):
+    point = {"model.width": 32, "strategy": "pcgrad", "optimizer.lr": 0.01 * (number + 1), "schedule": schedule}
+    point |= {"schedule.onecycle.pct_start": 0.2} if schedule == "onecycle" else {}
+    error = float(schedule == "cosine")
+    asker.tell(asker.ask(point)[0], {"val/frequency_error": error, "val/phase_error": error})
+drawn = [asker.ask()[0].params for _ in range(2)]
+assert any("schedule.onecycle.pct_start" in params for params in drawn), drawn
+"""
+    done = subprocess.run([sys.executable, "-W", "default", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -10,7 +10,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.comparison import Comparison, compare, over_seeds, over_seeds_and_samples
 from mtlsearch.search.confirm import Confirmed
 from mtlsearch.search.study import TrialState
-from mtlsearch.training.sample_scores import SCORES, SampleScores, Scores, load_scores, save_scores
+from mtlsearch.training.sample_scores import SCORES, SampleScores, Scores, load_scores, save_scores, scores_or_none
 
 OBJECTIVES = ["val/nme", "cost/macs"]
 SAMPLES = np.arange(60)
@@ -124,3 +124,22 @@ def test_scores_are_read_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / SCORES).write_bytes((tmp_path / SCORES).read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
         load_scores(tmp_path / SCORES)
+
+
+def test_a_file_that_is_damaged_anywhere_is_said_to_be_or_read_right(tmp_path: Path) -> None:
+    path = tmp_path / SCORES
+    save_scores(path, scored([1.0])[0])
+    whole = path.read_bytes()
+    faults = 0
+    for cut in (0, 10, len(whole) - 5):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match="damaged"):
+            load_scores(path)
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            load_scores(path)
+        except InputError:
+            faults += 1
+            assert scores_or_none(path) == {}
+    assert faults > len(whole) / 10

@@ -24,6 +24,7 @@ from mtlsearch.search.dry_run_page import show, space_lines
 from mtlsearch.search.prediction import affordable_trials, expected_survival, makespan, predict
 from mtlsearch.search.sampling import sample_configs
 from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.space import Space
 from mtlsearch.training import load_run_config, run_training
 from mtlsearch.training.rehearsal import EpochCost, Rehearsal, rehearse
 
@@ -140,6 +141,10 @@ def test_a_space_is_shown_with_what_hangs_on_what() -> None:
     assert "    wing.w  uniform from 5 to 20" in lines
     assert lines[-1] == "14 parameters; 216 combinations of choices, and ranges"
     assert list(space_lines(load_plan("strategies").space))[-1].endswith("160 points")
+    large = {"width": {"randint": [8, 2_000_001]}, "lr": {"loguniform": [1e-5, 1.0]}}
+    assert list(space_lines(Space({}, large)))[:2] == [
+        "width  randint from 8 to 2,000,000", "lr  loguniform from 1e-05 to 1",
+    ]  # fmt: skip
 
 
 def test_early_stopping_leaves_what_its_rungs_let_through() -> None:
@@ -159,15 +164,17 @@ def test_cheap_epochs_cost_what_they_do() -> None:
 
 def test_lanes_and_budgets_by_hand() -> None:
     assert makespan([3, 1, 1, 4], 2) == 6
-    assert affordable_trials([4.0], [2.0, 4.0], 10.0, 1) == 1 + 2
-    assert affordable_trials([4.0, 4.0], [3.0], 3.0, 1) == 1
+    assert affordable_trials([4.0, *[3.0] * 9], 10.0, 1) == (3, 3)
+    assert affordable_trials([4.0, *[3.0] * 9], 9.0, 2) == (6, 5), "4, 7, 10 in one lane; 3, 6, 9 in the other"
+    assert affordable_trials([4.0, 4.0, 3.0], 3.0, 1) == (1, 0)
+    assert affordable_trials([3.0] * 2, 1000.0, 1) == (2, 2), "no more than are asked for"
     given = settings(num_samples=5, confirm={"top": 1, "seeds": 2}, time_budget_s=150, gpu_hours=1)
     baselines, sampled = [cost(val_s=1, test_s=2)], [cost(step_s=0.5), cost(step_s=1.5)]
     found = predict(given, baselines, sampled, ([], []), lanes=1)
     assert found.search_s == found.whole_search_s == 99 + 2 * (45 + 135)
     assert found.confirm_s == 2 * (99 + 1 + 4 + 90)
-    assert found.affordable == 2
-    assert predict(given, baselines, sampled, ([], []), lanes=1, gpus=100.0).affordable == 1, "36 s of 100 GPUs"
+    assert found.affordable == found.affordable_whole == (2, 1)
+    assert predict(given, baselines, sampled, ([], []), lanes=1, gpus=100.0).affordable == (1, 0), "36 s of 100 GPUs"
     proxy = settings(num_samples=5, proxy={"full": {"seed": 1}, "spread": 2}, confirm={"top": 1, "seeds": 0})
     assert predict(proxy, baselines, sampled, ([cost()], [cost(step_s=2.0)]), lanes=1).full_s == 90 + 3 * 180
 
@@ -177,6 +184,7 @@ def test_lanes_and_budgets_by_hand() -> None:
     [
         ({"price_per_gpu_hour": 2.0}, "is for --dry-run"),
         ({"dry_run": True, "resume": Path("results/study")}, "leave out --resume"),
+        ({"dry_run": True, "from_study": Path("nowhere"), "space": SPACE}, "nowhere holds no readable study"),
         ({"dry_run": True, "price_per_gpu_hour": 2.0, "space": SPACE}, "torch sees no GPU here"),
         ({"dry_run": True, "gpu_hours": 2.0, "space": SPACE}, "limit the search with --time-budget-s"),
         ({"time_budget_s": -1.0, "space": SPACE}, "time_budget_s"),

@@ -6,7 +6,7 @@ import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.proxy import choose_pairs, collect_pairs, fidelity
+from mtlsearch.search.proxy import Fidelity, choose_pairs, collect_pairs, fidelity
 from mtlsearch.search.report.sections import proxy
 from mtlsearch.search.report.source import read_study
 from tests.search.studies import Writer
@@ -41,12 +41,20 @@ def test_winners_baselines_and_even_steps_through_the_ranks_are_chosen(tmp_path:
 
 def test_an_order_that_holds_at_full_size_is_no_warning_and_one_that_turns_is(tmp_path: Path) -> None:
     holds = proxy.section(read_study(study(tmp_path / "holds", [0.1, 0.9, 0.2, 0.3, 0.4]).folder))
-    assert not holds.warnings
+    assert ["below" in line for line in holds.warnings] == [False, False]
+    assert "5 are weak evidence" in holds.warnings[0]
     assert holds.tables[0].rows[0][:3] == ("val/frequency_error", "5", "1.000")
     turns = proxy.section(read_study(study(tmp_path / "turns", [0.9, 0.1, 0.4, 0.3, 0.2]).folder))
     assert "below 0.6" in turns.warnings[0]
     few = proxy.section(read_study(study(tmp_path / "few", [0.9, 0.1]).folder))
     assert "too few" in few.warnings[0]
+    equal = proxy.section(read_study(study(tmp_path / "equal", [0.5] * 5).folder))
+    assert "all figures are equal" in equal.warnings[0] and "too few" not in equal.warnings[0]
+
+
+def test_from_eight_pairs_on_an_order_that_holds_is_taken_at_its_word() -> None:
+    assert [bool(Fidelity("val/a", pairs, 0.9, (0.7, 1.0)).warning) for pairs in (7, 8)] == [True, False]
+    assert "below 0.6" in Fidelity("val/a", 8, 0.5, (-0.3, 0.9)).warning
 
 
 def test_without_pairs_there_is_no_correlation() -> None:

@@ -15,18 +15,20 @@ import pytest
 from scipy import stats
 
 from mtlsearch.errors import InputError
+from mtlsearch.search import load_plan, stops
 from mtlsearch.search.report import write_report
-from mtlsearch.search.report.chart import readable_span
+from mtlsearch.search.report.chart import Axis, Line, readable_span
 from mtlsearch.search.report.section import short_names
 from mtlsearch.search.report.sections import confirmation as confirmed
-from mtlsearch.search.report.sections import slices
+from mtlsearch.search.report.sections import history, slices
 from mtlsearch.search.report.sections.history import best_so_far
 from mtlsearch.search.report.sections.importances import importances
 from mtlsearch.search.report.sections.rungs import rungs, spearman
 from mtlsearch.search.report.sections.slices import boundary_warnings
 from mtlsearch.search.report.source import read_study
+from mtlsearch.search.simulation.replay import replay_study
 from mtlsearch.search.study import JOURNAL
-from tests.search.studies import EPOCHS, Writer, curve, large_study
+from tests.search.studies import EPOCHS, NAMES, Writer, curve, large_study
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -97,7 +99,7 @@ def test_every_section_of_a_large_study_says_its_thing(large: Path) -> None:
         "rungs", "proxy", "failures", "cost",
     ]  # fmt: skip
     assert "waves" in page.sections["overview"]
-    assert "python -m mtlsearch.tune --space study/space.yaml" in page.sections["overview"]
+    assert f"python -m mtlsearch.tune --space {large}/space.yaml" in page.sections["overview"]
     assert f"Winner: trial {winner.number}" in page.sections["confirmation"]
     assert "constant prediction 3.000" in page.sections["confirmation"]
     assert f"trial {winner.number} − own_problem" in page.sections["confirmation"]
@@ -208,6 +210,35 @@ def test_rung_correlations_are_of_the_trials_that_reached_both(tmp_path: Path) -
     assert rungs(found) == [2, 6], "grace 2, factor 3, below 9 epochs"
     expected = stats.spearmanr([own[1][0] for own in curves], [min(own)[0] for own in curves]).statistic
     assert f"val/frequency_error 2 10 {expected:.3f}" in page_of(study).sections["rungs"]
+
+
+def test_what_users_and_budgets_stop_is_no_saving(study: Writer) -> None:
+    study.trial(FLAT)
+    study.trial(FLAT[:2], end="stopped", reason=stops.stop_reason(stops.BY_HAND, 2))
+    study.trial(FLAT[:3], end="stopped", reason=stops.stop_reason(stops.out_of("time"), 3))
+    assert "No trial was stopped early. 2 more stopped" in page_of(study).sections["rungs"]
+    own = replay_study(study.folder).own
+    assert (own.finished, own.stopped, own.unknown, own.epochs_saved) == (1, 0, 2, 0)
+    study.trial(FLAT[:4], end="stopped", reason=stops.stop_reason(stops.EARLY, 4))
+    saved = "ended 1 of 4 trials and saved 5 of 36 epochs (14%), about 12 s at these trials' own speed."
+    assert saved in page_of(study).sections["rungs"], "five epochs of 2.5 s"
+
+
+def test_cheap_stages_are_compared_and_priced_apart(tmp_path: Path) -> None:
+    plan = load_plan(
+        "examples/own_space.yaml",
+        [f"training.epochs={EPOCHS}", "training.stages=[{until: 3, data: 0.5, image_size: null}]"],
+        {"confirm": {"seeds": 0}},
+    )
+    study = Writer(tmp_path / "study", plan)
+    study.trial([(0.1, 0.1)] * 3 + [(0.6, 0.6), (0.5, 0.5)], end="stopped")
+    assert "saved 4 of 9 epochs (44%), about 10 s" in page_of(study).sections["rungs"]
+    best = history._over_seconds(read_study(study.folder), NAMES[0], "min", Axis("")).series[0]
+    assert isinstance(best, Line)
+    np.testing.assert_array_equal(best.y, [math.nan] * 3 + [0.6, 0.5])
+    assert "Trials began in cheap stages" in page_of(study).sections["history"]
+    study.trial([(0.1, 0.1)] * 2, end="stopped")
+    assert "saved 11 of 18 epochs (61%)." in page_of(study).sections["rungs"], "no whole epoch of the second was timed"
 
 
 @pytest.mark.parametrize("stopping", ["none", "median", "hyperband", "mo_asha"])

@@ -96,6 +96,13 @@ def test_what_was_stopped_and_better_is_counted() -> None:
     assert (outcome.better_stopped, outcome.best_stopped) == (1, 1)
 
 
+def test_the_best_is_of_the_stage_that_was_reached() -> None:
+    staged = curve(0, 1, 2, 5, 4, stage_ends=(2,))
+    assert [staged.best(epochs, A) for epochs in (1, 2, 3, 4)] == [{"val/a": value} for value in (1, 1, 5, 4)]
+    assert curve(0, 1, failed=True, stage_ends=(1,)).best(2, A) == {"val/a": 1}, "it failed before the next stage's end"
+    assert curve(0, failed=True).best(1, A) == {}
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies") / "waves"

@@ -5,14 +5,21 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import study as study_module
 from mtlsearch.search.plan import SearchPlan, load_plan
+from mtlsearch.search.requests import Requests
+from mtlsearch.search.searcher import StudySearcher
+from mtlsearch.search.stops import EARLY, stop_reason
 from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, TrialState, read_trials
+from mtlsearch.search.watching import stop_trial, watch
+from mtlsearch.study import show
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -128,6 +135,65 @@ def test_a_studys_name_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="plain name"):
             Study.create(tmp_path, load_plan("examples/own_space.yaml"), name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_how_a_trial_ended_is_said_in_plain_words(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    config = study.plan.baselines[0].config.tree()
+    for label in ("", "plain", ""):
+        study.add_trial("search", label, config, {})
+    study.end_trial(0, "stopped", stop_reason(EARLY, 1))
+    study.end_trial(1, "finished")
+    for number, words in enumerate(
+        ("trial 0: stopped (early stopping after epoch 1)", "trial 1 plain: finished", "trial 2: running")
+    ):
+        show(study.folder, number)
+        assert capsys.readouterr().out.splitlines()[0] == words
+
+
+def test_a_run_of_the_confirmation_is_not_promised_to_stop(study: Study) -> None:
+    config = study.plan.baselines[0].config.tree()
+    study.add_trial("search", "", config, {})
+    study.add_trial("confirm", "trial 0", config, {})
+    study.add_trial("full", "trial 0", config, {})
+    assert stop_trial(study.folder, 0) == "trial 0 stops after its epoch 1"
+    for number, phase in ((1, "confirmation"), (2, "full size")):
+        with pytest.raises(InputError, match=f"is a run of the {phase}, .* only trials of the search"):
+            stop_trial(study.folder, number)
+
+
+def test_a_request_outlives_a_kill_until_its_trial_is_registered_and_runs_once(study: Study) -> None:
+    def killed(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    requests, point = Requests(study.folder), study.plan.baselines[0].point
+    study.plan = replace(study.plan, baselines=())
+    requests.add_trial(point)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Study, "add_trial", killed)
+        StudySearcher(study, killed).suggest("a")
+    assert requests.waiting() == 1 and not study.trials
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Requests, "taken", killed)
+        StudySearcher(study, killed).suggest("a")
+    assert requests.waiting() == 1 and study.trials[0].point == point
+    searcher = StudySearcher(study, lambda trial: {"trial": trial})
+    assert requests.waiting() == 0
+    assert [searcher.suggest("a")["trial"].number, searcher.suggest("b")["trial"].point == point] == [0, False]
+
+
+def test_a_request_that_the_study_no_longer_admits_is_refused_with_the_reason(study: Study) -> None:
+    requests = Requests(study.folder)
+    point = study.plan.baselines[0].point
+    wrong = ({**point, "optimizer.lr": 5.0}, {**point, "schedule": "step"}, {**point, "other": 1}, {})
+    for one in wrong:
+        requests.add_trial(one)
+    study.plan = replace(study.plan, baselines=())
+    searcher = StudySearcher(study, lambda trial: {"trial": trial})
+    assert searcher.suggest("a")["trial"].point not in wrong
+    assert requests.waiting() == 0
+    refused = watch(study.folder).lines()[-4:]
+    assert "optimizer.lr = 5.0 is outside" in refused[0]
+    assert all(line.startswith("a trial that was asked for was refused: it ") for line in refused[1:])
 
 
 def test_a_study_with_other_objectives_is_not_gone_on_with(tmp_path: Path) -> None:

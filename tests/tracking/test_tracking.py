@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import RunData
 
 from mtlsearch.errors import InputError
+from mtlsearch.search import load_plan
+from mtlsearch.search.study import Study
+from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.tracking import Tracker, fetch_artifact, resolve_uri
 from mtlsearch.tracking import writer as writer_module
 from mtlsearch.tracking.writer import Writer
@@ -128,3 +132,27 @@ def test_a_relative_store_names_the_same_file_from_everywhere(tmp_path: Path, mo
     assert resolve_uri("sqlite:////absolute/db") == "sqlite:////absolute/db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert resolve_uri(None) == "http://127.0.0.1:5000"
+
+
+def test_a_study_whose_winner_changes_shows_the_new_one_alone(tmp_path: Path) -> None:
+    tracker = Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", lambda _: None)
+    plan = load_plan("quick")
+    config = plan.baselines[0].config.tree()
+    winners = [
+        {**config, "schedule": {"name": "cosine"}},
+        {**config, "schedule": {"name": "onecycle", "pct_start": 0.3}},
+    ]
+    seen: list[RunData] = []
+    study = Study.create(tmp_path / "results", plan, "study")
+    for winner in (*winners, winners[0]):
+        tracked = TrackedStudy(tracker, study)
+        trial = study.add_trial("search", "", winner, {})
+        study.end_trial(trial.number, "finished")
+        tracked.finish(trial, interrupted=False)
+        tracker.write(lambda client, run=tracked.parent: seen.append(client.get_run(run.run_id).data))
+    study.close()
+    assert tracker.close() == 0, "MLflow refused nothing"
+    assert [one.tags["winner"] for one in seen] == ["0", "1", "2"]
+    assert [one.tags.get("winner.schedule.pct_start") for one in seen] == [None, "0.3", None]
+    assert seen[2].tags["winner.training.epochs"] == str(config["training"]["epochs"])
+    assert seen[2].params == {}

@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mtlsearch.search.early_stopping.rule import StoppingRule
+from mtlsearch.search.stops import EARLY
 
 
 class RuleScheduler(FIFOScheduler):
@@ -39,7 +40,7 @@ class RuleScheduler(FIFOScheduler):
         stops = self._rule.stops(job.number, int(result["epoch"]), figures)
         if int(result["epoch"]) >= job.config["training"]["epochs"]:  # it ends by itself
             return TrialScheduler.CONTINUE
-        reason = "early stopping" if stops and not job.exempt else self._why_stop(job.number)
+        reason = EARLY if stops and not job.exempt else self._why_stop(job.number)
         if not reason:
             return TrialScheduler.CONTINUE
         self.reasons[job.number] = reason

@@ -142,7 +142,7 @@ def read_study(folder: Path) -> StudyRecord:
     for event in events:
         if event["event"] == "epoch" and trials[event["number"]].phase == "search":
             row = event["row"]
-            seconds += row.get("time/train_s", 0.0) + row.get("time/val_s", 0.0)
+            seconds += row_seconds(row)
             moments.append(Moment(trials[event["number"]], row, seconds))
     document = read_yaml(folder / "space.yaml")
     try:
@@ -198,7 +198,22 @@ def figure(trial: TrialState, objective: str) -> float:
 
 def seconds_of(trial: TrialState) -> float:
     """Seconds of training and validation."""
-    return sum(row.get("time/train_s", 0.0) + row.get("time/val_s", 0.0) for row in trial.history)
+    return sum(map(row_seconds, trial.history))
+
+
+def row_seconds(row: Row) -> float:
+    """The same of an epoch."""
+    return row.get("time/train_s", 0.0) + row.get("time/val_s", 0.0)
+
+
+def last_stage(trial: TrialState) -> list[Row]:
+    """The epochs of the trial after its cheap stages; without `training.stages` all."""
+    return [row for row in trial.history if row["epoch"] > max(stage_ends(trial), default=0)]
+
+
+def stage_ends(trial: TrialState) -> tuple[int, ...]:
+    """The last epoch of each of the trial's cheap stages, by its config."""
+    return tuple(stage["until"] for stage in trial.config.get("training", {}).get("stages", ()))
 
 
 def epochs_of(trial: TrialState) -> int:

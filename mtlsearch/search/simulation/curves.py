@@ -26,6 +26,8 @@ class Curve:
     """the epoch after the last row ended in a failure"""
     seconds: Sequence[float] = ()
     """of each row; nothing: an epoch takes one unit of time"""
+    stage_ends: Sequence[int] = ()
+    """the last epochs of cheap stages, of which figures are not compared with those of later ones"""
 
     @property
     def whole(self) -> bool:
@@ -43,6 +45,9 @@ class Curve:
         return self.seconds[epoch - 1] if epoch <= len(self.seconds) else fmean(self.seconds)
 
     def best(self, epochs: int, objectives: Objectives) -> Figures:
-        """The figures of the best of the first `epochs` epochs by the first objective; empty where there is none."""
+        """The figures of the best of the first `epochs` epochs by the first objective, of those in the stage that was
+        reached, as the training itself counts them; empty where there is none."""
         name, mode = next(iter(objectives.items()))
-        return min(self.rows[:epochs], key=lambda row: cost(row.get(name, math.nan), mode), default={})
+        epochs = min(epochs, len(self.rows))
+        begin = max((end for end in self.stage_ends if end < epochs), default=0)
+        return min(self.rows[begin:epochs], key=lambda row: cost(row.get(name, math.nan), mode), default={})

@@ -10,12 +10,13 @@ from typing import Any
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.early_stopping import make_rule
-from mtlsearch.search.report.source import StudyRecord, epochs_of, read_study
+from mtlsearch.search.report.source import StudyRecord, epochs_of, read_study, stage_ends
 from mtlsearch.search.settings import GridSampler, Hyperband, SearchSettings
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.orders import Listed, make_order
 from mtlsearch.search.simulation.outcome import Outcome, outcome_of
 from mtlsearch.search.simulation.simulator import Run, RunStatus, simulate
+from mtlsearch.search.stops import stopped_early
 from mtlsearch.training.merge import merge
 from mtlsearch.training.schema import validate
 
@@ -111,6 +112,7 @@ def curves_of(study: StudyRecord) -> list[Curve]:
                 epochs=epochs_of(trial),
                 label=trial.label,
                 failed=failed,
+                stage_ends=stage_ends(trial),
                 seconds=seconds if all(value > 0 for value in seconds) else (),
             )
         )
@@ -136,12 +138,13 @@ def _settings(study: StudyRecord, asked: Mapping[str, Any]) -> SearchSettings:
 
 
 def _own_runs(study: StudyRecord, curves: list[Curve]) -> list[Run]:
-    """The study as if it had been simulated: what was still running is unknown."""
-    statuses: dict[str, RunStatus] = {"running": "unknown"}
+    """The study as if it had been simulated: what was still running, or stopped by no rule, is unknown."""
     trials = {trial.number: trial for trial in study.searched}
     runs = []
     for number, curve in enumerate(curves):
-        status = trials[curve.number].status
+        trial = trials[curve.number]
         epochs = len(curve.rows) + (curve.failed and not curve.whole)
-        runs.append(Run(number, curve, epochs, statuses.get(status, status)))
+        unknown = trial.status == "running" or (trial.status == "stopped" and not stopped_early(trial))
+        status: RunStatus = "unknown" if unknown else trial.status
+        runs.append(Run(number, curve, epochs, status))
     return runs

@@ -62,7 +62,7 @@ def _panel(study: StudyRecord, x: str, y: str) -> Panel:
     stopped = [trial for trial in study.scored if trial.status == "stopped"]
     plain = [trial for trial in finished if not trial.label]
     series: list[Points | Line] = [
-        _points(stopped, x, y, "stopped early", OTHER, hollow=True),
+        _points(stopped, x, y, "stopped", OTHER, hollow=True),
         _points(plain, x, y, "finished", OTHER),
         _points([trial for trial in finished if trial.label], x, y, "baseline", BASELINE),
         Line([figure(t, x) for t in ahead], [figure(t, y) for t in ahead], "front", GOOD),

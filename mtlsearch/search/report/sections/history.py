@@ -7,9 +7,21 @@ import math
 import numpy as np
 
 from mtlsearch.search.pareto import cost
-from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Line, Panel, Points, readable_span
+from mtlsearch.search.report.chart import (
+    BASELINE,
+    FAINT,
+    OTHER,
+    WINNER,
+    Axis,
+    Chart,
+    Line,
+    Panel,
+    Points,
+    readable_span,
+)
 from mtlsearch.search.report.section import Section
-from mtlsearch.search.report.source import StudyRecord, figure
+from mtlsearch.search.report.source import StudyRecord, figure, last_stage, stage_ends
+from mtlsearch.search.stops import stopped_early
 
 
 def section(study: StudyRecord) -> Section:
@@ -25,8 +37,19 @@ def section(study: StudyRecord) -> Section:
             "trials would have paid, a flat one that they would not."
         ),
         charts=[Chart("history", "Best so far", tuple(panels))] if study.epochs else [],
-        notes=[] if study.epochs else ["No epoch has ended."],
+        notes=_notes(study),
     )
+
+
+def _notes(study: StudyRecord) -> list[str]:
+    if not study.epochs:
+        return ["No epoch has ended."]
+    if any(stage_ends(trial) for trial in study.searched):
+        return [
+            "Trials began in cheap stages: over trials, a stopped one has the best figure of the stage that it "
+            "reached; over seconds, figures of the last stage alone are shown."
+        ]
+    return []
 
 
 def _over_trials(study: StudyRecord, name: str, mode: str, y: Axis) -> Panel:
@@ -38,12 +61,13 @@ def _over_trials(study: StudyRecord, name: str, mode: str, y: Axis) -> Panel:
     for words, color, chosen in (
         ("finished", OTHER, [trial.status == "finished" and not trial.label for trial in order]),
         ("baseline", BASELINE, [trial.status == "finished" and bool(trial.label) for trial in order]),
-        ("stopped early", OTHER, [trial.status == "stopped" for trial in order]),
+        ("stopped early", OTHER, [stopped_early(trial) for trial in order]),
+        ("stopped otherwise", FAINT, [trial.status == "stopped" and not stopped_early(trial) for trial in order]),
     ):
         if any(chosen):
             kept = [position for position, keep in enumerate(chosen) if keep]
             texts = [f"trial {order[p].number} {order[p].label}".strip() for p in kept]
-            hollow = words == "stopped early"
+            hollow = words.startswith("stopped")
             own = Points([x[p] for p in kept], [values[p] for p in kept], words, color, hollow=hollow, texts=texts)
             dots.append(own)
     best = Line(x, best_so_far(values, mode), "best so far", WINNER, steps=True)
@@ -51,7 +75,14 @@ def _over_trials(study: StudyRecord, name: str, mode: str, y: Axis) -> Panel:
 
 
 def _over_seconds(study: StudyRecord, name: str, mode: str, y: Axis) -> Panel:
-    values = [moment.row.get(name, math.nan) for moment in study.epochs]
+    """Of the epochs of each trial's last stage: figures of cheaper ones are not comparable."""
+    comparable = {(trial.number, row["epoch"]) for trial in study.searched for row in last_stage(trial)}
+    values = [
+        moment.row.get(f"best/{name}", math.nan)
+        if (moment.trial.number, moment.row["epoch"]) in comparable
+        else math.nan
+        for moment in study.epochs
+    ]
     seconds = [moment.seconds for moment in study.epochs]
     best = best_so_far(values, mode)
     line = Line(seconds, best, "best so far", WINNER, steps=True)

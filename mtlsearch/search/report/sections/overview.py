@@ -110,10 +110,11 @@ def _commands(study: StudyRecord) -> list[tuple[str, str]]:
     def line(name: str, *arguments: str) -> str:
         return " ".join([f"python -m mtlsearch.{name}", *map(shlex.quote, arguments)])
 
-    commands = [("search the same space again", line("tune", "--space", f"{study.name}/space.yaml"))]
+    folder = study.folder.absolute()  # the lines work wherever the reader stands
+    commands = [("search the same space again", line("tune", "--space", str(folder / "space.yaml")))]
     if (study.folder / BEST_RECORD).exists():
         commands += [
-            ("train the winner again and compare every number", line("reproduce", f"{study.name}/{BEST_RECORD}")),
-            ("train with its configuration", line("train", "--config", f"{study.name}/{BEST_RECORD}")),
+            ("train the winner again and compare every number", line("reproduce", str(folder / BEST_RECORD))),
+            ("train with its configuration", line("train", "--config", str(folder / BEST_RECORD))),
         ]
-    return [*commands, ("write this report again", line("report", study.name))]
+    return [*commands, ("write this report again", line("report", str(folder)))]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
 import numpy as np
 
-from mtlsearch.search.correlation import WEAK, spearman
+from mtlsearch.search.correlation import WEAK, caution, spearman
 from mtlsearch.search.early_stopping import make_rule
 from mtlsearch.search.report.section import Section, Table
-from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
+from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, last_stage, row_seconds
+from mtlsearch.search.stops import stopped_early
 from mtlsearch.search.study import TrialState
 from mtlsearch.search.words import duration, number
 
 
 def section(study: StudyRecord) -> Section:
     finished = [trial for trial in study.scored if trial.status == "finished"]
-    warnings, rows = [], []
+    warnings, rows, doubts = [], [], []
     for name in study.metrics:
         for epoch in rungs(study):
             pairs = [
@@ -29,6 +31,8 @@ def section(study: StudyRecord) -> Section:
             value, bounds = spearman(own[:, 0], own[:, 1])
             cells = "–" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
             rows.append((name, str(epoch), str(len(own)), number(value), cells))
+            if doubt := caution(len(own), value):
+                doubts.append(f"{name} after epoch {epoch}: of the trials {doubt}.")
             if value < WEAK and bounds is not None and name == study.settings.first_objective[0]:
                 warnings.append(
                     f"{name} after epoch {epoch} ranks the trials by {number(value)} as their end does, below {WEAK}: "
@@ -43,7 +47,7 @@ def section(study: StudyRecord) -> Section:
             "stopping there loses nothing; it is of the trials that went on to their end, who are more alike than all."
         ),
         warnings=warnings,
-        notes=[_saved(study)],
+        notes=[_saved(study), *doubts],
         tables=[Table(heading, rows, words=1)] if rows else [],
     )
 
@@ -57,18 +61,23 @@ def rungs(study: StudyRecord) -> list[int]:
 
 
 def _saved(study: StudyRecord) -> str:
-    stopped = [trial for trial in study.searched if trial.status == "stopped"]
+    stopped = [trial for trial in study.searched if stopped_early(trial)]
+    others = sum(trial.status == "stopped" for trial in study.searched) - len(stopped)
+    besides = f" {others} more stopped by hand, at the end of a budget or by themselves." if others else ""
     if not stopped:
-        return "No trial was stopped early."
+        return f"No trial was stopped early.{besides}"
     left = sum(epochs_of(trial) - len(trial.history) for trial in stopped)
     whole = sum(map(epochs_of, study.searched))
-    seconds = sum(_seconds_left(trial) for trial in stopped)
+    seconds = [_seconds_left(trial) for trial in stopped]
+    # what stopped in a cheap stage has no whole epoch to price the others by
+    price = f", about {duration(sum(seconds))} at these trials' own speed" if all(map(math.isfinite, seconds)) else ""
     return (
         f"Stopping ended {len(stopped)} of {len(study.searched)} trials and saved {left} of {whole} epochs "
-        f"({left / whole:.0%}), about {duration(seconds)} at these trials' own speed."
+        f"({left / whole:.0%}){price}.{besides}"
     )
 
 
 def _seconds_left(trial: TrialState) -> float:
-    done = len(trial.history)
-    return seconds_of(trial) / done * (epochs_of(trial) - done) if done else 0.0
+    """Seconds that the rest of its training would have taken; NaN where no epoch of its last stage was timed."""
+    timed = [row_seconds(row) for row in last_stage(trial)]
+    return fmean(timed) * (epochs_of(trial) - len(trial.history)) if timed else math.nan

@@ -38,7 +38,7 @@ def section(study: StudyRecord) -> Section:
         reading=(
             f"One parameter against {objective}, everything else as the sampler had it: a valley says where to look "
             "next, a cloud without shape that the parameter mattered little; the star is the winner, blue are "
-            "baselines, and rings are trials that were stopped early."
+            "baselines, and rings are trials that were stopped."
         ),
         warnings=boundary_warnings(study),
         notes=notes,
