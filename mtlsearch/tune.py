@@ -98,12 +98,14 @@ def main(
         raise InputError("--dry-run prices a study that has not begun; leave out --resume, and give --space")
     if price_per_gpu_hour is not None and not dry_run:
         raise InputError("--price-per-gpu-hour is for --dry-run")
+    before = resume or from_study
+    chosen = space or ("quick" if before is None else str(before / "space.yaml"))
     if dry_run:
         from mtlsearch.search.dry_run import dry_run as time_configurations
         from mtlsearch.search.dry_run_page import show
 
         dry = time_configurations(
-            load_plan(space or (str(from_study / "space.yaml") if from_study else "quick"), set_, search),
+            load_plan(chosen, set_, search),
             results=results,
             name=name,
             demand=demand,
@@ -120,8 +122,6 @@ def main(
         raise InputError(f"--resume: {what}")
     if resume is not None and from_study is not None:
         raise InputError("--from-study begins a study and --resume continues one; give one of them")
-    before = resume or from_study
-    chosen = space or ("quick" if before is None else str(before / "space.yaml"))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     console.print(f"ray:     {address}", soft_wrap=True)
     outcome = run_search(

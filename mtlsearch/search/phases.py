@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 from rich.console import Console
@@ -31,9 +31,6 @@ from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.problem import Problem
 from mtlsearch.training.record import BEST_RECORD, RECORD
 from mtlsearch.training.yaml_files import write_text
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,19 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.budget import check_budget
 from mtlsearch.search.constraints import check_baselines
-from mtlsearch.search.executors.resources import (
-    Demand,
-    Node,
-    Resources,
-    plan_trials,
-)
+from mtlsearch.search.executors.resources import Demand, Node, Resources, plan_trials
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
-
-if TYPE_CHECKING:
-    pass
-
 
 #: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6

@@ -16,11 +16,7 @@ from rich.console import Console
 from mtlsearch._imports import importing
 from mtlsearch.search.executors import make_executor
 from mtlsearch.search.executors.inline import running_ray
-from mtlsearch.search.executors.resources import (
-    Demand,
-    cluster_nodes,
-    this_machine,
-)
+from mtlsearch.search.executors.resources import Demand, cluster_nodes, this_machine
 from mtlsearch.search.learned import learn_from
 from mtlsearch.search.phases import Phases, SearchOutcome
 from mtlsearch.search.plan import SearchPlan
