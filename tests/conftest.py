@@ -18,6 +18,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where processes share out the tests, one of them takes all that need a Ray, and begins with them."""
     if not hasattr(config, "workerinput"):
