@@ -103,7 +103,7 @@ def memory(folder: Path) -> Rows:
                 try:
                     title = " ".join(process.cmdline())
                     if title.startswith("ray::"):
-                        title = title.split(".")[0].split("(")[0]
+                        title = title.partition(".")[0].partition("(")[0].strip()
                         most[title] = max(most[title], process.memory_full_info().uss)
                 except psutil.Error:
                     continue
