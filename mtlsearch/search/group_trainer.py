@@ -25,7 +25,7 @@ class GroupTrainer(TorchTrainer):
         self._group, self._exchange = group, exchange
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
         if ControllerCallback is None:
             return callbacks
         kept = [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
