@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import uuid
@@ -18,7 +17,7 @@ from ray.actor import ActorHandle
 from ray.tune.result import RESULT_DUPLICATE
 
 from mtlsearch.search.group_trainer import GroupTrainer, end_group
-from mtlsearch.search.lost import reason_of
+from mtlsearch.search.lost import killed_for_memory, reason_of
 from mtlsearch.search.trainable import TrialJob, run_trial
 from mtlsearch.training.workers import Workers
 
@@ -70,9 +69,6 @@ def _train_job(job: TrialJob, exchange: ActorHandle, workers: Workers) -> None:
     run_trial(job, lambda result: ray.get(exchange.send.remote(job.number, result)))
     if workers.first:
         ray.get(exchange.close.remote(job.number))
-    gc.collect()  # a model and its optimizer may hold each other
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # for the next job, and for those who share the GPU
 
 
 def use_own_gpu() -> None:
@@ -118,7 +114,7 @@ class GroupRun:
         """The next result of the job, which goes on when the one after it is asked for; None when it has ended."""
         result: dict[str, Any] | None = ray.get(self._exchange.next.remote(self._number))
         if result is None and self._error is not None:
-            result, self._error = {"failure": reason_of(self._error)}, None
+            result, self._error = _failure(self._error), None
         if result is not None and "failure" in result:
             self._sound = False
             ray.get(self._exchange.stop.remote(self._number))
@@ -153,6 +149,10 @@ class GroupRun:
             self._error = error
         finally:
             ray.get(self._exchange.ended.remote(self._name))
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    return {"failure": reason_of(error), "out_of_memory": killed_for_memory(error)}
 
 
 class TrialDriver(tune.Trainable):
