@@ -7,14 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, remove_placement_group
-
-if TYPE_CHECKING:
-    from mtlsearch.search.trainable import TrialJob
 
 #: what stays on the head, where no spot instance goes away, and takes none of its CPUs
 ON_HEAD = {"node:__internal_head__": 0.001}
@@ -44,9 +41,10 @@ class _Channel:
 
 @dataclass
 class _Group:
-    """A group of workers: the jobs that it was given, the last of which is the present one."""
+    """A group of workers: the jobs that it was given, the last of which is the present one. They are pickled: reading
+    them takes torch and all that trains, which this process need not wait for."""
 
-    jobs: list[TrialJob] = field(default_factory=list)
+    jobs: list[bytes] = field(default_factory=list)
     joined: int = 0
     """workers that have begun, those that were started again included"""
     idle: set[int] = field(default_factory=set)
@@ -68,18 +66,18 @@ class Exchange:
         self._channels: dict[int, _Channel] = {}
         self._groups: dict[str, _Group] = {}
 
-    async def give(self, name: str, job: TrialJob) -> bool:
-        """A job for the workers of a group, after the one before it is over; whether the group takes it.
+    async def give(self, name: str, trial: int, job: bytes) -> bool:
+        """A trial's job for the workers of a group, after the one before it is over; whether the group takes it.
 
         A trial that is given to another group than before has lost its driver: the old group's place is made free.
         """
         group = self._groups.setdefault(name, _Group())
         if group.closed:
             return False
-        before = self._channels.get(job.number)
+        before = self._channels.get(trial)
         if before is not None and before.group != name:
-            await self.lose(job.number)
-        self._channels[job.number] = _Channel(name)
+            await self.lose(trial)
+        self._channels[trial] = _Channel(name)
         async with group.changed:
             group.jobs.append(job)
             group.idle.clear()
@@ -101,7 +99,7 @@ class Exchange:
         group.placement = placement
         return len(group.jobs) - 1
 
-    async def job(self, name: str, rank: int, place: int) -> TrialJob | None:
+    async def job(self, name: str, rank: int, place: int) -> bytes | None:
         """For a worker of a group: the job at that place, when there is one; None when there will be none."""
         group = self._groups[name]
         async with group.changed:

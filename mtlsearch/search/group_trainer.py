@@ -9,16 +9,21 @@ from ray.actor import ActorHandle
 from ray.train.torch import TorchTrainer
 
 try:
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
     from ray.train.v2._internal.execution.callback import ControllerCallback
-except ImportError:  # Ray has changed: its own trainer does, with one more process, and is stopped less promptly
-    PlacementGroupCleanerCallback = ControllerCallback = None  # type: ignore[assignment, misc]
+
+    #: what Ray does for each group by a process of its own, and need not: the first watches for the controller's death,
+    #: by Ray's dashboard, and lives for ever where there is none, while the exchange does the same; the second hands
+    #: out data sets of Ray's, which are not used here
+    _NEEDLESS: tuple[type, ...] = (PlacementGroupCleanerCallback, DatasetsCallback)
+except ImportError:  # Ray has changed: its own trainer does, with more processes, and is stopped less promptly
+    ControllerCallback = None  # type: ignore[assignment, misc]
 
 
 class GroupTrainer(TorchTrainer):
-    """A TorchTrainer that tells the exchange who controls the group, because `fit` keeps that to itself, and without
-    the process that Ray starts beside each group to give its place free if the controller dies: that one asks Ray's
-    dashboard, lives for ever where there is none, and the exchange does the same."""
+    """A TorchTrainer without needless processes that tells the exchange who controls the group, which `fit` keeps to
+    itself."""
 
     def __init__(self, *arguments: Any, group: str, exchange: ActorHandle, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -28,7 +33,7 @@ class GroupTrainer(TorchTrainer):
         callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
         if ControllerCallback is None:
             return callbacks
-        kept = [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+        kept = [one for one in callbacks if not isinstance(one, _NEEDLESS)]
         return [*kept, _announcing(self._group, self._exchange)]
 
 

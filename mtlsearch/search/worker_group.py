@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import uuid
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def train_worker(config: dict[str, Any]) -> None:
     workers = Workers()
     place = ray.get(exchange.join.remote(group, workers.rank, ray.util.get_current_placement_group()))
     while (job := ray.get(exchange.job.remote(group, workers.rank, place))) is not None:
-        _train_job(job, exchange, workers)
+        _train_job(pickle.loads(job), exchange, workers)
         place += 1
 
 
@@ -94,7 +95,7 @@ class GroupRun:
         self._name = f"group-{uuid.uuid4().hex}"
         self._error: Exception | None = None
         self._sound = True
-        ray.get(exchange.give.remote(self._name, job))
+        ray.get(exchange.give.remote(self._name, job.number, pickle.dumps(job)))
         trainer = GroupTrainer(
             train_worker,
             train_loop_config={"group": self._name, "exchange": exchange},
@@ -128,7 +129,9 @@ class GroupRun:
         ray.get(self._exchange.stop.remote(self._number))
         idle = self._exchange.is_idle.remote(self._name, self._workers)
         ready, _ = ray.wait([idle], timeout=_STOP_SECONDS)
-        if not ready or not ray.get(idle) or not ray.get(self._exchange.give.remote(self._name, job)):
+        if not ready or not ray.get(idle):
+            return False
+        if not ray.get(self._exchange.give.remote(self._name, job.number, pickle.dumps(job))):
             return False
         self._number = job.number
         return True
