@@ -13,6 +13,7 @@ import torch
 from ray._private.state import state as ray_state
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.gpu_sharing import trials_of
 from mtlsearch.training.environment import available_cpus
 
 #: beyond this a small network trains no faster on CPU
@@ -144,7 +145,7 @@ def _workers_on(node: Node, cpus: int, gpus: float) -> int:
     by_cpu = int(node.cpus // cpus)
     if not gpus:
         return by_cpu
-    by_gpu = int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * int(1 / gpus + 1e-9)
+    by_gpu = int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * trials_of(gpus)
     return min(by_cpu, by_gpu)
 
 
