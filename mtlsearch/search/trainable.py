@@ -26,7 +26,7 @@ from mtlsearch.training.workers import Workers
 
 Send = Callable[[dict[str, Any]], bool | None]
 """hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …,
-"out_of_memory": …}. Returns True where the trial is to end there."""
+"out_of_memory": …, "clean": whether its process can train another}. Returns True where the trial is to end there."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def run_trial(job: TrialJob, send: Send) -> None:
         known, short = isinstance(failure, (TrainingDiverged, InputError)), ran_out_of_memory(failure)
         if known or short or workers.size == 1:
             reason = str(failure) if known else f"{type(failure).__name__}: {failure}"
-            send({"failure": reason, "out_of_memory": short})
+            send({"failure": reason, "out_of_memory": short, "clean": known and workers.size == 1})
         if workers.size > 1:
             raise
     finally:

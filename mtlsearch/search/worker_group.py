@@ -117,7 +117,7 @@ class GroupRun:
         if result is None and self._error is not None:
             result, self._error = _failure(self._error), None
         if result is not None and "failure" in result:
-            self._sound = False
+            self._sound = result["clean"]
             ray.get(self._exchange.stop.remote(self._number))
         return result
 
@@ -155,7 +155,7 @@ class GroupRun:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    return {"failure": reason_of(error), "out_of_memory": killed_for_memory(error)}
+    return {"failure": reason_of(error), "out_of_memory": killed_for_memory(error), "clean": False}
 
 
 class TrialDriver(tune.Trainable):
