@@ -15,6 +15,7 @@ import ray.train.torch
 import torch
 from ray import tune
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 from ray.tune.result import RESULT_DUPLICATE
 
 from mtlsearch.search.group_trainer import GroupTrainer, end_group
@@ -95,6 +96,8 @@ class GroupRun:
         self._name = f"group-{uuid.uuid4().hex}"
         self._error: Exception | None = None
         self._sound = True
+        self.lost = False
+        """whether what starts and ends the workers has died: no fault of the job"""
         ray.get(exchange.give.remote(self._name, job.number, pickle.dumps(job)))
         trainer = GroupTrainer(
             train_worker,
@@ -149,7 +152,7 @@ class GroupRun:
         try:
             trainer.fit()
         except Exception as error:
-            self._error = error
+            self._error, self.lost = error, isinstance(error, RayActorError)
         finally:
             ray.get(self._exchange.ended.remote(self._name))
 
@@ -172,7 +175,10 @@ class TrialDriver(tune.Trainable):
         self._run = GroupRun(group, exchange, config["job"])
 
     def step(self) -> dict[str, Any]:
-        return self._run.next() or {RESULT_DUPLICATE: True}
+        result = self._run.next()
+        if result is not None and "failure" in result and self._run.lost:
+            raise RuntimeError(result["failure"])  # Tune starts the trial again
+        return result or {RESULT_DUPLICATE: True}
 
     def cleanup(self) -> None:
         self._run.stop()
