@@ -23,6 +23,7 @@ from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.preparing import check_resources, check_search, prepare
 from mtlsearch.search.study import Study
 from mtlsearch.search.tracked import TrackedStudy
+from mtlsearch.tracking.uri import check_uri
 
 if TYPE_CHECKING:
     from mtlsearch.tracking import Tracker
@@ -52,6 +53,7 @@ def run_search(
     """
     console = console or Console(markup=False, highlight=False)
     check_search(plan, results, name)
+    check_uri(tracking_uri)
     lessons = learn_from(from_study, plan) if from_study is not None else None
     own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
     resources = check_resources(plan, demand, this_machine()) if own else None

@@ -1,0 +1,132 @@
+"""Folders at a URI: what is written is read, whole or not at all, on this disk, in an S3 server and by fsspec."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from mtlsearch.errors import InputError
+from mtlsearch.training.storage import FileStat, NotThereError, RemoteFolder, StorageError, each
+
+
+@pytest.fixture(params=["file", "s3", "fsspec"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RemoteFolder:
+    if request.param == "s3":
+        return RemoteFolder(request.getfixturevalue("object_store")).join("some folder")
+    uri = str(tmp_path / "a place") if request.param == "file" else f"memory://{uuid.uuid4()}"
+    return RemoteFolder(uri).join("some folder")
+
+
+def test_what_is_put_there_is_listed_read_replaced_and_removed(folder: RemoteFolder, tmp_path: Path) -> None:
+    assert folder.name == "some folder"
+    folder.check()
+    assert folder.files() == {}, "a check leaves nothing"
+    large, back = tmp_path / "large", tmp_path / "new" / "back"
+    large.write_bytes(os.urandom(17 * 2**20))
+    folder.upload(large, "trials/0001/best.safetensors")
+    folder.write("journal.jsonl", b"one\n")
+    folder.write("journal.jsonl", b"one\ntwo\n")
+    found = folder.files()
+    assert {name: stat.size for name, stat in found.items()} == {
+        "journal.jsonl": 8,
+        "trials/0001/best.safetensors": 17 * 2**20,
+    }
+    assert folder.join("trials").files().keys() == {"0001/best.safetensors"}
+    assert folder.read("journal.jsonl") == b"one\ntwo\n"
+    folder.download("trials/0001/best.safetensors", back)
+    assert back.read_bytes() == large.read_bytes()
+    assert [path.name for path in back.parent.iterdir()] == ["back"]
+    stat = found["trials/0001/best.safetensors"]
+    assert stat.is_of(back) == (stat.modified is not None), "its time tells that it need not be brought again"
+    folder.delete("journal.jsonl")
+    folder.delete("journal.jsonl")
+    assert not folder.exists("journal.jsonl") and folder.exists("trials/0001/best.safetensors")
+    folder.remove()
+    folder.remove()
+    assert folder.files() == {}
+
+
+def test_a_file_that_is_not_there(folder: RemoteFolder, tmp_path: Path) -> None:
+    with pytest.raises(NotThereError, match=r"there is no last\.pt in "):
+        folder.download("last.pt", tmp_path / "last.pt")
+    assert list(tmp_path.glob("*.pt")) == list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("folder", ["file", "s3"], indirect=True)
+def test_a_reader_sees_the_old_file_or_the_new_one(folder: RemoteFolder) -> None:
+    contents = [letter * 3_000_000 for letter in (b"a", b"b")]
+    folder.write("file", contents[0])
+    ended = threading.Event()
+
+    def write() -> None:
+        for step in range(8):
+            folder.write("file", contents[step % 2])
+        ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while not ended.is_set():
+        try:
+            seen.append(folder.read("file"))
+        except StorageError as error:
+            assert "changed each of the" in str(error)
+    writer.join()
+    assert all(content in contents for content in seen)
+    assert folder.files().keys() == {"file"}, "and nothing half written stays"
+
+
+def test_options_stay_where_they_are() -> None:
+    folder = RemoteFolder("s3://bucket/a/?scheme=http&endpoint_override=127.0.0.1:1").join("b c")
+    assert folder.uri == "s3://bucket/a/b%20c?scheme=http&endpoint_override=127.0.0.1:1"
+
+
+def test_a_password_is_not_shown() -> None:
+    assert str(RemoteFolder("s3://key:very%2Fsecret@bucket/a")) == "s3://key:***@bucket/a"
+
+
+@pytest.mark.parametrize(
+    ("uri", "complaint"),
+    [
+        ("results", "neither a URI, such as s3://bucket/folder, nor an absolute path"),
+        ("nothing://a/b", "cannot be opened .*nothing.*check the address"),
+        ("adl://a/b", "pip install adlfs"),
+        ("s3://bucket/a?region=x&typo=1", "Unexpected query parameter in S3 URI: 'typo'"),
+        ("/dev/null/a", "storage file:///dev/null/a cannot be written .*Not a directory"),
+    ],
+)
+def test_what_cannot_be_used_is_said(uri: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        RemoteFolder(uri).check()
+
+
+def test_a_bucket_that_is_not_there(object_store: str) -> None:
+    uri = object_store.replace("s3://studies", "s3://typo").replace("&allow_bucket_creation=true", "")
+    with pytest.raises(StorageError, match=r"storage s3://typo.* cannot be written .*bucket does not exist"):
+        RemoteFolder(uri).check()
+
+
+def test_times_are_compared_by_the_second(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    os.utime(path, ns=(5_700_000_000, 5_700_000_000))
+    assert FileStat(4, 5_000_000_000).is_of(path)
+    assert not FileStat(5, 5_000_000_000).is_of(path) and not FileStat(4, 6_000_000_000).is_of(path)
+    assert not FileStat(4, None).is_of(path)
+
+
+def test_the_first_error_ends_what_is_left() -> None:
+    done = []
+
+    def action(item: int) -> None:
+        if item == 0:
+            raise StorageError("away")
+        done.append(item)
+
+    with pytest.raises(StorageError, match="away"):
+        each(action, range(1_000))
+    assert len(done) < 1_000
