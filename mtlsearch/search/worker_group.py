@@ -30,8 +30,9 @@ _TRAIN_SETTINGS = {
 }
 #: times that a group whose worker or node died is started again from its last epoch
 MAX_FAILURES = 2
-#: for workers that were told to stop: they do at the end of an epoch, at once where they wait to be told to go on
-_STOP_SECONDS = 3.0
+#: for workers that were told to stop in the middle of an epoch, and for those that have come to the end of a job and
+#: may still be writing what they have
+_STOP_SECONDS, _END_SECONDS = 3.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class GroupRun:
             return False
         ray.get(self._exchange.stop.remote(self._number))
         idle = self._exchange.is_idle.remote(self._name, self._workers)
-        ready, _ = ray.wait([idle], timeout=_STOP_SECONDS)
+        ready, _ = ray.wait([idle], timeout=_END_SECONDS)
         if not ready or not ray.get(idle):
             return False
         if not ray.get(self._exchange.give.remote(self._name, job.number, pickle.dumps(job))):
@@ -140,9 +141,12 @@ class GroupRun:
         return True
 
     def stop(self) -> bool:
-        """Ends the group, and waits a little for its workers to come to the end of an epoch; whether it has ended."""
+        """Ends the group, and waits for its workers to come to their end; whether they have."""
+        seconds = _END_SECONDS if ray.get(self._exchange.is_over.remote(self._number)) else _STOP_SECONDS
+        if not self._sound and self._workers > 1:
+            seconds = 0.0  # Ray starts it again, or a worker waits for one that failed
         ray.get([self._exchange.stop.remote(self._number), self._exchange.close_group.remote(self._name)])
-        self._thread.join(_STOP_SECONDS if self._sound or self._workers == 1 else 0.0)
+        self._thread.join(seconds)
         if self._thread.is_alive() and (controller := ray.get(self._exchange.controller.remote(self._name))):
             end_group(controller, _STOP_SECONDS)
             self._thread.join(_STOP_SECONDS)
