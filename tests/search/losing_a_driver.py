@@ -25,8 +25,8 @@ def epochs(folder: Path) -> int:
     return journal.read_text().count('"event": "epoch"') if journal.exists() else 0
 
 
-def search(folder: Path, address: str, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mtlsearch.tune", "--address", address, "--executor", "ray_train", *options]
+def search(folder: Path, address: str, executor: str, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mtlsearch.tune", "--address", address, "--executor", executor, *options]
     output = (folder / "screen").open("a")
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": "."})
 
@@ -46,7 +46,7 @@ def main(folder: Path) -> None:
     one = ["--max-concurrent-trials", "1"]
     config = ["--set", "problem=tests.search.losing_a_node:Slow", "--set", "training.epochs=4"]
     begin = ["--space", "examples/own_space.yaml", "--results", str(folder / "results"), "--name", NAME]
-    driver = search(folder, cluster.address, *begin, *tracker, *settings, *one, *config)
+    driver = search(folder, cluster.address, "ray_train", *begin, *tracker, *settings, *one, *config)
     while epochs(folder) < 2:
         assert driver.poll() is None, (folder / "screen").read_text()
         time.sleep(0.1)
@@ -65,7 +65,8 @@ def main(folder: Path) -> None:
         raise AssertionError(f"held after 10 s: {held}, {groups_at_work()}, all CPUs free: {free}")
     print(f"free after {time.monotonic() - killed:.1f} s")
     ray.shutdown()
-    going_on = search(folder, cluster.address, "--resume", str(folder / "results" / NAME), *tracker, *one)
+    # inline, which starts sooner: whoever goes on finds the same checkpoints
+    going_on = search(folder, cluster.address, "inline", "--resume", str(folder / "results" / NAME), *tracker, *one)
     assert going_on.wait(timeout=120) == 0, (folder / "screen").read_text()
     cluster.shutdown()
 
