@@ -79,7 +79,7 @@ def exchange(folder: Path) -> Rows:
     with running_ray(plan_trials(Demand(concurrent=2), 8, this_machine())):
         for trials in (1, 16, 256):
             actor: Any = ray.remote(num_cpus=0)(Exchange).remote()
-            ray.get([actor.begin.remote(trial) for trial in range(trials)])
+            ray.get([actor.give.remote(f"group {trial}", trial, b"") for trial in range(trials)])
             sender: Any = ray.remote(num_cpus=0)(Sender).remote()
             receiver: Any = ray.remote(num_cpus=0)(Receiver).remote()
             received = receiver.receive.remote(actor, trials)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.search_overhead                                       # five minutes on two quiet cores
     python -m benchmarks.search_overhead --trials 2 --rounds 1 --epochs 1      # to see it work
+    python -m benchmarks.search_overhead --part ray_train --trials 6 --epochs 1   # half a minute: worker groups
 
 16 trials of about two seconds of training each, two processes, one thread a trial: `python -m mtlsearch.tune` with its
 tracker, a new database each time; benchmarks/search_cost/plain_optuna.py with the imports of the command, as the
@@ -11,6 +12,7 @@ changes the seconds of CPU that a run takes much less than its wall time.
 
 The trials' own process notes when a training begins and ends (benchmarks/search_cost/waves.py), so that the time
 between two trainings of one process is all that a search does between them: scoring, record, tracker, sampler, Ray.
+The part ray_train measures trials of one worker under that executor, one at a time, by the notes of their group.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from statistics import fmean, median
 
 import optuna
 
+from benchmarks.search_cost import group_trials
 from benchmarks.search_cost.machine import describe_machine
 from benchmarks.search_cost.notes import VARIABLE, Note, read_notes
 from benchmarks.search_cost.waves import BEGUN, SCORED
@@ -38,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 HERE = ROOT / "benchmarks" / "search_cost"
 TUNE = "mtlsearch.tune"
 SAME_IMPORTS, LEAN = "plain Optuna, the same imports", "plain Optuna, its own imports"
+GROUPS = "mtlsearch.tune --executor ray_train"
 VARIANTS = (TUNE, SAME_IMPORTS, LEAN)
 
 
@@ -126,13 +130,29 @@ def trainings_of(notes: list[Note]) -> dict[int, list[tuple[float, float]]]:
 
 def tune(options: Options, folder: Path, staged: bool = False) -> tuple[Run, list[Note], float]:
     """The command; staged: with notes of its stages."""
-    begin = ["-m", "benchmarks.search_cost.staged_tune"] if staged else ["-m", "mtlsearch.tune"]
+    module = "benchmarks.search_cost.staged_tune" if staged else "mtlsearch.tune"
     command = [
-        *begin, "--space", str(HERE / "waves.yaml"), "--num-samples", str(options.trials), *options.overrides,
-        "--results", str(folder / "results"), "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--name", "study",
-        "--address", "local", "--cpus-per-trial", "1", "--max-concurrent-trials", str(options.processes),
+        "-m", module, *_search(options, folder), "--cpus-per-trial", "1",
+        "--max-concurrent-trials", str(options.processes),
     ]  # fmt: skip
     return measured(TUNE, [command], folder)
+
+
+def tune_groups(options: Options, folder: Path) -> tuple[Run, list[Note], float]:
+    """The command with worker groups of one worker, one at a time, and notes of their stages."""
+    command = [
+        "-m", "benchmarks.search_cost.staged_groups", *_search(options, folder), "--executor", "ray_train",
+        "--max-concurrent-trials", "1",
+    ]  # fmt: skip
+    return measured(GROUPS, [command], folder)
+
+
+def _search(options: Options, folder: Path) -> list[str]:
+    return [
+        "--space", str(HERE / "waves.yaml"), "--num-samples", str(options.trials), *options.overrides,
+        "--results", str(folder / "results"), "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", "--name", "study",
+        "--address", "local",
+    ]  # fmt: skip
 
 
 def plain(options: Options, folder: Path, variant: str) -> tuple[Run, list[Note], float]:
@@ -189,14 +209,31 @@ def stages_table(stages: list[tuple[str, float]]) -> str:
     return "\n".join([*lines, *(f"| {what} | {when:.1f} |" for what, when in stages), ""])
 
 
+def measure_groups(options: Options, output: Path | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="mtlsearch-overhead-") as scratch:
+        run, notes, _ = tune_groups(options, Path(scratch))
+    machine = describe_machine()
+    text = f"{machine}, load {run.load:.1f} before\n\n{group_trials.table(notes)}"
+    print(text)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "ray_train.md").write_text(text)
+        content = {"machine": machine, "run": asdict(run), "trials": group_trials.parts_of(notes)}
+        (output / "ray_train.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=("plain", "ray_train"), default="plain", help="what it is compared with")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--epochs", type=int, help="in the place of 6")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="folder for figures.json and table.md")
     given = parser.parse_args()
+    if given.part == "ray_train":
+        measure_groups(Options(given.trials, 1, given.epochs), given.output)
+        return
     if given.trials % given.processes:
         sys.exit("--trials must be a multiple of --processes: the plain script shares them out beforehand")
     options = Options(given.trials, given.processes, given.epochs)

@@ -39,7 +39,7 @@ class Usage:
         self._since = event["time"]
         if kind == "search":
             self._gpus = event["gpus"]
-        elif kind == "end":
+        elif kind in ("end", "postponed"):
             self._open.discard(event["number"])
         else:
             self._open.add(event["number"])

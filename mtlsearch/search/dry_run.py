@@ -66,6 +66,14 @@ class DryRun:
     gpus: int
     suggested: Resources
     prediction: Prediction | None
+    gpu_bytes: float = 0.0
+    """memory of a GPU; 0 where there is none"""
+
+    @property
+    def trial_gpu_bytes(self) -> float:
+        """Memory that is planned for a trial on its GPU, by the configuration that takes most."""
+        costs = [one.cost for one in [*self.timed, *self.full] if one.cost is not None]
+        return HEADROOM * max((cost.gpu_memory for cost in costs), default=0)
 
     @property
     def timed(self) -> tuple[Timed, ...]:
@@ -145,6 +153,7 @@ def dry_run(
         gpus=gpus,
         suggested=suggested,
         prediction=prediction,
+        gpu_bytes=torch.cuda.get_device_properties(0).total_memory if gpus else 0.0,
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mtlsearch.search.distributions import Options
 from mtlsearch.search.dry_run import HEADROOM, DryRun, Timed
+from mtlsearch.search.gpu_sharing import advice
 from mtlsearch.search.sampling import DRAWN
 from mtlsearch.search.settings import NoEarlyStopping
 from mtlsearch.search.space import Space
@@ -156,6 +157,8 @@ def _resources(dry: DryRun) -> Iterator[str]:
         f"By the memory measured, with {HEADROOM - 1:.0%} head-room, and {resources.total} CPUs: "
         f"--max-concurrent-trials {suggested.concurrent} --cpus-per-trial {suggested.cpus}{share}."
     )
+    if resources.gpus and dry.trial_gpu_bytes:
+        yield f"On a GPU, with the same head-room: {advice(dry.trial_gpu_bytes, dry.gpu_bytes, resources.gpus)}."
 
 
 def _assumed(dry: DryRun) -> Iterator[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from rich.console import Console
 
 from mtlsearch.search import confirm, proxy, tables
@@ -86,30 +87,68 @@ class Phases:
         epochs = max(config["training"]["epochs"] for config in self.plan.probe_trees())
         rule = make_rule(settings, epochs)
         self._replay(rule)
-        missing = settings.num_samples - self.study.ended("search")
+        missing = settings.num_samples - self.study.ended("search") - len(self.study.postponed("search"))
         ended_by = ""
+        budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
+
+        def why_stop(trial_number: int) -> str:
+            if requests.stopped(trial_number):
+                return BY_HAND
+            return out_of(budget.out_of) if budget.out_of else ""
+
         if missing > 0:
             self.study.begin_search(self.executor.resources.trial_gpus)
-            budget, requests = Budget(settings, self.study.usage), Requests(self.study.folder)
-
-            def why_stop(trial_number: int) -> str:
-                if requests.stopped(trial_number):
-                    return BY_HAND
-                return out_of(budget.out_of) if budget.out_of else ""
-
             searcher = StudySearcher(self.study, lambda trial: self._launch(trial, exempt=bool(trial.label)), budget)
             scheduler = RuleScheduler(rule, why_stop)
-            with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], scheduler.reasons)
-                self.executor.run("search", searcher, scheduler, recorder, missing)
+            self._execute(self.executor, "search", searcher, scheduler, missing, scheduler.reasons)
             if budget.out_of:
                 for trial in searcher.unfinished:
                     self._stop(trial, out_of(budget.out_of))
             if ended_by := searcher.ended_by:
                 self.study.end_search(ended_by)
                 self.console.print(f"\nthe search ended before its {settings.num_samples} trials: {ended_by}")
+        if not budget.out_of:
+            scheduler = RuleScheduler(rule, why_stop)
+            self._train_alone("search", scheduler, scheduler.reasons)
+        if budget.out_of:
+            for trial in self.study.postponed("search"):
+                self._stop(trial, out_of(budget.out_of))
         begun = len(self.study.of_phase("search"))
         return self.study.ended("search") >= (begun if ended_by else settings.num_samples)
+
+    def _execute(
+        self,
+        executor: Executor,
+        phase: str,
+        searcher: Searcher,
+        scheduler: TrialScheduler,
+        trials: int,
+        stopped: Mapping[int, str] | None = None,
+    ) -> None:
+        resources = executor.resources
+        share = "" if resources == executor.alone().resources else resources.share
+        with self._table() as table:
+            recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], stopped, share)
+            executor.run(phase, searcher, scheduler, recorder, trials)
+
+    def _train_alone(
+        self,
+        phase: Phase,
+        scheduler: TrialScheduler,
+        stopped: Mapping[int, str] | None = None,
+        score_test: bool = False,
+    ) -> None:
+        """Goes on with the trials of a phase that ran out of memory, one at a time, when all others are done: not where
+        some are left, because the phase was interrupted."""
+        due = self.study.postponed(phase)
+        if not due or len(due) < sum(trial.status == "running" for trial in self.study.of_phase(phase)):
+            return
+        executor = self.executor.alone()
+        if phase == "search":
+            self.study.begin_search(executor.resources.trial_gpus)
+        self.console.print(f"\ntraining {len(due)} alone, {executor.resources}: memory ran out beside others")
+        queue = [lambda trial=trial: self._launch(trial, bool(trial.label), score_test) for trial in due]
+        self._execute(executor, f"{phase}-alone", QueueSearcher(queue), scheduler, len(queue), stopped)
 
     def _replay(self, rule: StoppingRule) -> None:
         """Tells a fresh rule what happened before. A trial that it stopped just when the study was killed ends here."""
@@ -123,7 +162,7 @@ class Phases:
                 self._stop(trial, EARLY)
 
     def _stop(self, trial: TrialState, why: str) -> None:
-        """Ends a trial that was under way when the study was killed and is not to go on."""
+        """Ends a trial that is under way, by the study's account, and is not to go on."""
         self.study.end_trial(trial.number, "stopped", stop_reason(why, len(trial.history)))
         (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
         if trial.history:
@@ -166,12 +205,11 @@ class Phases:
             trial = begun(name, config) or self.study.add_trial(phase, name, config, {})
             return self._launch(trial, score_test=score_test)
 
-        due = [run for run in runs if _due(begun(*run))]
+        due = [run for run in runs if _due(state := begun(*run)) and not (state and state.postponed)]
         if due:
-            with self._table() as table:
-                recorder = Recorder(self.study, [self.tracked, Weights(self.study), table])
-                queue = [lambda run=run: start(*run) for run in due]
-                self.executor.run(phase, QueueSearcher(queue), FIFOScheduler(), recorder, len(queue))
+            queue = [lambda run=run: start(*run) for run in due]
+            self._execute(self.executor, phase, QueueSearcher(queue), FIFOScheduler(), len(queue))
+        self._train_alone(phase, FIFOScheduler(), score_test=score_test)
         return not any(_due(begun(*run)) for run in runs)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mtlsearch.search.lost import reason_of
-from mtlsearch.search.stops import stop_reason
+from mtlsearch.search.lost import killed_for_memory, reason_of
+from mtlsearch.search.stops import stop_reason, with_note
 from mtlsearch.search.study import Status, Study, TrialState
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
@@ -29,13 +29,21 @@ class Recorder(Callback):
     """Turns Ray's callbacks into the study's events and passes them on to the observers.
 
     stopped: why trials were stopped, by number, as the scheduler fills it in.
+    share: what trials have that may run out of memory beside others, and are then postponed; "" where none is beside.
     """
 
-    def __init__(self, study: Study, observers: Sequence[Observer], stopped: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        observers: Sequence[Observer],
+        stopped: Mapping[int, str] | None = None,
+        share: str = "",
+    ) -> None:
         self._study, self._observers, self._stopped = study, observers, {} if stopped is None else stopped
         self._environments: dict[int, dict[str, Any]] = {}
         self._tests: dict[int, dict[str, float]] = {}
         self._failures: dict[int, str] = {}
+        self._share, self._out_of_memory = share, set[int]()
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles its callbacks for a restore of its own; the journal is the state."""
@@ -47,6 +55,8 @@ class Recorder(Callback):
         number = trial.config["job"].number
         if "failure" in result:
             self._failures[number] = result["failure"]
+            if result["out_of_memory"]:
+                self._out_of_memory.add(number)
         elif "test" in result:
             self._tests[number] = result["test"]
         elif "environment" in result:
@@ -63,15 +73,25 @@ class Recorder(Callback):
         number = trial.config["job"].number
         state = self._study.trials[number]
         if number in self._failures:
-            self._end(number, "failed", self._failures[number])
+            self._fail(number, self._failures[number])
         elif len(state.history) < state.config["training"]["epochs"]:
             why = self._stopped.get(number, "ended by itself")
-            self._end(number, "stopped", stop_reason(why, len(state.history)))
+            self._end(number, "stopped", with_note(stop_reason(why, len(state.history)), state))
         else:
-            self._end(number, "finished")
+            self._end(number, "finished", with_note("", state))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._end(trial.config["job"].number, "failed", reason_of(_error_of(trial)))
+        number, error = trial.config["job"].number, _error_of(trial)
+        if killed_for_memory(error):
+            self._out_of_memory.add(number)
+        self._fail(number, reason_of(error))
+
+    def _fail(self, number: int, reason: str) -> None:
+        """A trial that ran out of memory beside others is not at its end: it goes on from its last epoch, alone."""
+        if number in self._out_of_memory and self._share:
+            self._study.postpone_trial(number, f"ran out of memory {self._share}")
+        else:
+            self._end(number, "failed", with_note(reason, self._study.trials[number]))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))

@@ -64,7 +64,7 @@ class StudySearcher(_StatelessSearcher):
         for point, figures in study.learned:
             self._asker.tell(self._asker.ask(point)[0], figures)
         self._tell_ended(trials)
-        self.unfinished = deque(trial for trial in trials if trial.status == "running")
+        self.unfinished = deque(trial for trial in trials if trial.status == "running" and not trial.postponed)
         """trials that were under way when the study was killed and have not gone on yet"""
         request = self._requests.next_trial()
         if request is not None and trials and trials[-1] in self.unfinished and trials[-1].point == request.point:

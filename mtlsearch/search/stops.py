@@ -22,6 +22,12 @@ def stop_reason(why: str, epochs: int) -> str:
     return f"{why} after epoch {epochs}"
 
 
+def with_note(reason: str, trial: TrialState) -> str:
+    """The reason of a trial's end, and that it was trained alone before, where it was."""
+    note = f"{trial.postponed}, then trained alone" if trial.postponed else ""
+    return "; ".join(part for part in (reason, note) if part)
+
+
 def ending(trial: TrialState) -> str:
     """Where it stands: "finished", "stopped (early stopping after epoch 3)", "failed (CUDA out of memory)"."""
     return f"{trial.status} ({trial.reason})" if trial.reason else trial.status

@@ -56,6 +56,8 @@ class TrialState:
     history: list[Row] = field(default_factory=list)
     status: Status = "running"
     reason: str = ""
+    postponed: str = ""
+    """what befell it beside others, where it is to be trained alone, or was: "ran out of memory at 0.25 GPU"."""
     test: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -75,6 +77,8 @@ class TrialState:
     def apply(self, event: Event) -> None:
         if event["event"] == "epoch":
             self.history.append(event["row"])
+        elif event["event"] == "postponed":
+            self.postponed = event["why"]
         elif event["event"] == "end":
             self.status, self.reason = event["status"], event["reason"]
             self.test, self.environment = event["test"], event["environment"]
@@ -181,6 +185,10 @@ class Study:
     def add_epoch(self, number: int, row: Row) -> None:
         self._apply({"event": "epoch", "number": number, "row": row})
 
+    def postpone_trial(self, number: int, why: str) -> None:
+        """A trial that others left too little is to go on when they are done."""
+        self._apply({"event": "postponed", "number": number, "why": why})
+
     def end_trial(
         self,
         number: int,
@@ -202,6 +210,10 @@ class Study:
         event = {**event, "time": time.time()}
         self._journal.append(event)
         self.usage.see(event)
+
+    def postponed(self, phase: Phase) -> list[TrialState]:
+        """The trials of a phase that are still to be trained alone."""
+        return [trial for trial in self.of_phase(phase) if trial.postponed and trial.status == "running"]
 
     def of_phase(self, phase: Phase) -> list[TrialState]:
         return [trial for trial in self.trials.values() if trial.phase == phase]
@@ -250,7 +262,7 @@ def replay(events: Iterable[Event]) -> list[TrialState]:
         if event["event"] == "trial":
             keys = ("number", "phase", "label", "config", "point")
             trials[event["number"]] = TrialState(**{key: event[key] for key in keys})
-        elif event["event"] in ("epoch", "end"):
+        elif event["event"] in ("epoch", "postponed", "end"):
             trials[event["number"]].apply(event)
     return list(trials.values())
 

@@ -17,6 +17,7 @@ from mtlsearch.training.checkpoint import BEST, load_weights
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.costs import measure_costs
 from mtlsearch.training.loop import TrainingDiverged, choose_device
+from mtlsearch.training.memory import free_memory, ran_out_of_memory
 from mtlsearch.training.problem import HasExample, Problem, ScoresSamples, find_problem
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.run import run_training
@@ -24,8 +25,8 @@ from mtlsearch.training.sample_scores import SCORES, save_scores
 from mtlsearch.training.workers import Workers
 
 Send = Callable[[dict[str, Any]], bool | None]
-"""hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …}.
-Returns True where the trial is to end there."""
+"""hands a result to the executor: {"environment": …}, each epoch's row, {"test": …} at the end, or {"failure": …,
+"out_of_memory": …, "clean": whether its process can train another}. Returns True where the trial is to end there."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,15 @@ def run_trial(job: TrialJob, send: Send) -> None:
             _score_samples(run.problem, model, folder / SCORES)
             send({"test": run.problem.evaluate(model, "test")})
     except Exception as failure:  # whatever a model may do, the study goes on and says what happened
-        known = isinstance(failure, (TrainingDiverged, InputError))
-        if known or workers.size == 1:
-            send({"failure": str(failure) if known else f"{type(failure).__name__}: {failure}"})
+        known, short = isinstance(failure, (TrainingDiverged, InputError)), ran_out_of_memory(failure)
+        if known or short or workers.size == 1:
+            reason = str(failure) if known else f"{type(failure).__name__}: {failure}"
+            send({"failure": reason, "out_of_memory": short, "clean": known and workers.size == 1})
         if workers.size > 1:
             raise
+    finally:
+        if torch.cuda.is_available():
+            free_memory()  # the process may train another, and others train on its GPU
 
 
 def _costs(config: RunConfig, objectives: Collection[str]) -> dict[str, float]:

@@ -129,6 +129,24 @@ def compare_histories(recorded: list[Row], repeated: list[Row]) -> list[str]:
     return sorted(lines)
 
 
+def largest_difference(recorded: list[Row], repeated: list[Row]) -> float:
+    """Of the figures that `compare_histories` compares, each relative to the largest that its metric has in `recorded`;
+    infinite where one is NaN, or missing, on one side alone."""
+    largest = 0.0
+    sizes: dict[str, float] = {}
+    for row in recorded:
+        for key, value in row.items():
+            sizes[key] = max(sizes.get(key, 0.0), abs(value)) if not math.isnan(value) else sizes.get(key, 0.0)
+    for old, new in zip(recorded, repeated):
+        for key, was in old.items():
+            now = new.get(key, math.nan)
+            if key.startswith(NOT_REPEATED) or was == now or (math.isnan(was) and math.isnan(now)):
+                continue
+            difference = abs(was - now) / sizes[key] if sizes[key] else math.inf
+            largest = max(largest, math.inf if math.isnan(difference) else difference)
+    return largest if len(recorded) == len(repeated) else math.inf
+
+
 def environment_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What of code, versions, threads and hardware is not as it was, one line each.
 

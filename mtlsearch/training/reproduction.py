@@ -14,11 +14,19 @@ from mtlsearch.training.loop import Report
 from mtlsearch.training.merge import differences
 from mtlsearch.training.problem import Progress
 from mtlsearch.training.recipes import apply_overrides, parse_run_config
-from mtlsearch.training.record import NOT_REPEATED, RunRecord, compare_histories, environment_differences
+from mtlsearch.training.record import (
+    NOT_REPEATED,
+    RunRecord,
+    compare_histories,
+    environment_differences,
+    largest_difference,
+)
 from mtlsearch.training.run import run_training
 
 #: so many differing figures are listed; the rest is counted
 _SHOWN = 8
+#: relative difference that figures of another number of workers may have: they add up the same numbers in another order
+_ORDER_OF_SUMS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -30,16 +38,39 @@ class Reproduction:
     config: list[str]
     environment: list[str]
     metrics: list[str]
+    difference: float = 0.0
+    """the largest relative one: see `largest_difference`"""
+    workers: tuple[int, int] = (1, 1)
+    """of the recorded run, and now"""
 
     @property
     def identical(self) -> bool:
         return not self.config and not self.metrics
 
+    @property
+    def tolerance(self) -> float:
+        """The relative difference with which a run counts as repeated: none, but for the order of sums."""
+        return 0.0 if self.workers[0] == self.workers[1] else _ORDER_OF_SUMS
+
+    @property
+    def repeated(self) -> bool:
+        return not self.config and self.difference <= self.tolerance
+
+    @property
+    def _rule(self) -> str:
+        then, now = (f"{count} worker{'s' * (count > 1)}" for count in self.workers)
+        if not self.tolerance:
+            return f"compared bit for bit, as {then} recorded and repeated it"
+        return f"compared within {self.tolerance:g}, as {then} recorded and {now} repeated it, in another order of sums"
+
     def lines(self) -> list[str]:
         if self.identical:
             lines = [f"identical bit for bit: {self.compared} figures over {self.epochs} epochs"]
         elif self.metrics:
-            lines = [f"not identical: {len(self.metrics)} of {self.compared} figures differ"]
+            verdict = "repeated, not bit for bit" if self.repeated else "not identical"
+            count = f"{len(self.metrics)} of {self.compared} figures differ"
+            lines = [f"{verdict}: {count}, at most by {self.difference:.2g} of the metric's largest value"]
+            lines.append(self._rule)
             lines += [f"  {line}" for line in self.metrics[:_SHOWN]]
             lines += [f"  … and {len(self.metrics) - _SHOWN} more"] * (len(self.metrics) > _SHOWN)
         else:
@@ -89,10 +120,13 @@ def reproduce(
         portion = math.ceil(portion / 2)
     as_run = record.config_as_run if record.config_as_run is not None else record.config
     as_run = {**as_run, "training": {"stages": [], **as_run.get("training", {})}}  # of a record that knew of none
+    here = environment.describe(type(run.problem))
     return Reproduction(
         epochs=len(run.result.history),
         compared=sum(not key.startswith(NOT_REPEATED) for row in record.history for key in row),
         config=differences(as_run, config.tree()),
-        environment=environment_differences(record.environment, environment.describe(type(run.problem))),
+        environment=environment_differences(record.environment, here),
         metrics=compare_histories(record.history, run.result.history),
+        difference=largest_difference(record.history, run.result.history),
+        workers=(record.environment.get("workers", 1), here.get("workers", 1)),
     )

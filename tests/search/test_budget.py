@@ -52,6 +52,12 @@ def test_search_phases_count_and_pauses_and_confirmations_do_not() -> None:
     assert gpu_seconds == (5 + 4) * 0.5 + 5
 
 
+def test_a_trial_that_waits_to_be_trained_alone_uses_no_gpu() -> None:
+    begun = (("study", 0.0, {}), ("search", 1.0, {"gpus": 0.5}), ("trial", 2.0, trial(0)), ("trial", 2.0, trial(1)))
+    waiting = ("postponed", 4.0, {"number": 0, "why": "ran out of memory at 0.5 GPU"})
+    assert usage_of(*begun, waiting).until(10.0) == (9.0, (2 + 2) * 0.5 + 6 * 0.5)
+
+
 def test_what_runs_counts_up_to_now() -> None:
     usage = usage_of(*HISTORY[:5])
     assert usage.until(6.0) == (5.0, (4 + 3) * 0.5)

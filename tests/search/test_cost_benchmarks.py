@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import search_overhead, search_scale
+from benchmarks.search_cost import group_trials
+from benchmarks.search_cost.group_trials import LAUNCHED
+from benchmarks.search_cost.noted_exchange import CLOSED, CONTROLLED, ENDED, GIVEN, JOINED, TAKEN
 from benchmarks.search_cost.notes import Note
 from benchmarks.search_cost.waves import BEGUN, SCORED
 
@@ -42,3 +45,15 @@ def test_every_part_of_a_simulated_study_is_clocked(tmp_path: Path, shared_ray: 
     assert not [part for part in parts if part != search_scale.RAY and parts[part] <= 0]
     assert parts["elapsed"] > parts[search_scale.RAY]
     assert "3 trials" in search_scale.table(3, samples)
+
+
+def test_a_group_s_trials_are_taken_apart() -> None:
+    notes = [Note(when, 1, 0.0, what) for when, what in [
+        (1.0, LAUNCHED), (4.0, GIVEN), (9.0, CONTROLLED), (13.0, JOINED), (13.5, TAKEN), (14.0, BEGUN), (15.0, SCORED),
+        (16.0, SCORED), (16.5, CLOSED), (17.0, LAUNCHED), (17.25, GIVEN), (17.5, TAKEN), (18.0, BEGUN), (20.0, SCORED),
+        (20.5, CLOSED), (21.0, ENDED),
+    ]]  # fmt: skip
+    first, later = group_trials.parts_of(notes)
+    assert list(first.values()) == [3.0, 5.0, 4.0, 0.5, 0.5, 2.0, 0.5] and sum(first.values()) == 15.5
+    assert list(later.values()) == [0.5, 0.25, 0.25, 0.5, 2.0, 0.5] and sum(later.values()) == 4.0
+    assert "9.75 s a trial over all 2; 0.50 s to end the group" in group_trials.table(notes)

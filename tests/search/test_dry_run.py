@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from examples.own_problem import Waves
 from mtlsearch import tune
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.dry_run import dry_run
+from mtlsearch.search.dry_run import DryRun, Timed, dry_run
 from mtlsearch.search.dry_run_page import show, space_lines
+from mtlsearch.search.executors.resources import Resources
 from mtlsearch.search.prediction import affordable_trials, expected_survival, makespan, predict
 from mtlsearch.search.sampling import sample_configs
 from mtlsearch.search.settings import SearchSettings
@@ -119,6 +121,19 @@ def test_what_cannot_be_trained_is_named_with_its_reason(tmp_path: Path) -> None
     show(dry, Console(file=screen, width=200, markup=False))
     assert "sample 1 cannot be trained: its process ended" in screen.getvalue()
     assert "nothing can be predicted" in screen.getvalue()
+
+
+def test_the_page_says_whether_trials_fit_their_share_of_a_gpu() -> None:
+    plan = load_plan(SPACE, [], {"num_samples": 4})
+    costs = [replace(cost(), gpu_memory=size) for size in (4 * 10**9, 24 * 10**9)]
+    timed = tuple(Timed(f"sample {place}", plan.baselines[0].config, one) for place, one in enumerate(costs))
+    resources = Resources(8, 4, 2, 0.25, executor="ray_train")
+    predicted = predict(plan.settings, costs[:1], costs[1:], ([], []), lanes=1, gpus=1)
+    dry = DryRun(plan, timed[:1], timed[1:], 1, (), 0.0, 1, resources, 1, resources, predicted, gpu_bytes=80e9)
+    screen = io.StringIO()
+    show(dry, Console(file=screen, width=200, markup=False))
+    told = "--gpus-per-worker 0.25 does not fit: 4 trials × 30.0 GB on 80.0 GB; 2 do with --gpus-per-worker 0.5."
+    assert told in screen.getvalue(), "by the largest, with a quarter of head-room"
 
 
 def test_samples_show_every_option_and_satisfy_the_constraints() -> None:

@@ -14,6 +14,8 @@ from rich.console import Console
 
 from examples.own_problem import Waves
 from mtlsearch.search import load_plan, run_search
+from mtlsearch.search.journal import read_journal
+from mtlsearch.search.study import JOURNAL
 
 pytestmark = [
     pytest.mark.ray,
@@ -23,16 +25,22 @@ pytestmark = [
 ]
 
 #: width of the model -> what becomes of its trial
-WIDTHS = {8: "trains", 9: "raises", 10: "out of memory", 11: "worker killed", 12: "not a number"}
+WIDTHS = {8: "trains", 9: "raises", 10: "out of memory", 11: "worker killed", 12: "not a number", 13: "short once"}
 
 
 class FailingWaves(Waves):
+    batches = 0
+
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> Any:
         fate = WIDTHS[self.config.model.width]
         if fate == "raises":
             raise ZeroDivisionError("no such thing")
         if fate == "out of memory":
             raise torch.OutOfMemoryError("tried to allocate 1 TiB")
+        self.batches += 1
+        if fate == "short once" and self.batches == 15 and not (Path(os.environ["MTLSEARCH_CACHE"]) / "short").exists():
+            (Path(os.environ["MTLSEARCH_CACHE"]) / "short").touch()
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
         if fate == "worker killed":
             os.kill(os.getpid(), signal.SIGKILL)
         signals, targets = super().batch(indices, generator)
@@ -43,7 +51,7 @@ def test_every_failure_is_recorded_with_its_reason_and_the_study_goes_on(tmp_pat
     screen = io.StringIO()
     overrides = [
         "problem=tests.search.test_failures:FailingWaves",
-        "model={width: {grid: [8, 9, 10, 11, 12]}}",
+        "model={width: {grid: [8, 9, 10, 11, 12, 13]}}",
         "strategy={name: pcgrad}",
         "optimizer={lr: 0.01}",
         "schedule={name: cosine}",
@@ -57,17 +65,23 @@ def test_every_failure_is_recorded_with_its_reason_and_the_study_goes_on(tmp_pat
         console=Console(file=screen, width=200, markup=False),
     )
     assert not outcome.interrupted
-    assert outcome.winner is not None and outcome.winner.config["model"]["width"] == 8
+    trials = {WIDTHS[trial.config["model"]["width"]]: trial for trial in outcome.study.trials.values()}
+    assert outcome.winner in (trials["trains"], trials["short once"])
     reasons = {
         WIDTHS[t.config["model"]["width"]]: t.reason for t in outcome.study.trials.values() if t.status == "failed"
     }
     assert reasons["raises"] == "ZeroDivisionError: no such thing"
-    assert "OutOfMemoryError: tried to allocate 1 TiB" in reasons["out of memory"]
+    alone = "ran out of memory beside 1 other, then trained alone"
+    assert reasons["out of memory"] == f"OutOfMemoryError: tried to allocate 1 TiB; {alone}"
+    assert (trials["short once"].status, trials["short once"].reason) == ("finished", alone)
+    assert [row["epoch"] for row in trials["short once"].history] == [1, 2], "it went on from its checkpoint"
+    postponed = [one for one in read_journal(outcome.study.folder / JOURNAL) if one["event"] == "postponed"]
+    assert len(postponed) == 2, "once each"
     assert "became nan" in reasons["not a number"]
     assert "worker" in reasons["worker killed"] and "died" in reasons["worker killed"]
     assert all(len(reason) < 300 for reason in reasons.values())
     page = (outcome.study.folder / "report.html").read_text()
-    assert "4 of 5 trials failed" in page
+    assert "4 of 6 trials failed" in page
     assert "no such thing" in page
 
 

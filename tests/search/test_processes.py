@@ -7,15 +7,23 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from mtlsearch.search import read_trials
+from mtlsearch.search.journal import read_journal
+from mtlsearch.search.study import JOURNAL
 from mtlsearch.training import load_record
+from tests.processes import alive, descendants
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("at_root")]
+
+
+#: of a Ray that was killed; they try for a minute to tell it of that, and hold nothing
+AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -36,14 +44,8 @@ def test_nothing_of_ray_listens_beyond_loopback() -> None:
     """All listening sockets of this process and of what it started, from /proc."""
     if not Path("/proc/net/tcp").exists():
         pytest.skip("no /proc here")
-    family, ours = {os.getpid()}, set()
-    parents = {int(p.name): p for p in Path("/proc").iterdir() if p.name.isdigit()}
-    for _ in range(6):  # children of children
-        for pid, folder in parents.items():
-            with contextlib.suppress(OSError):
-                if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) in family:
-                    family.add(pid)
-    for pid in family:
+    ours: set[str] = set()
+    for pid in descendants(os.getpid()):
         with contextlib.suppress(OSError):
             for link in (Path("/proc") / str(pid) / "fd").iterdir():
                 with contextlib.suppress(OSError):
@@ -90,9 +92,14 @@ def test_a_search_killed_without_warning_has_lost_nothing_finished(tmp_path: Pat
             ended.append(int(line.split()[1].rstrip(":")))
         if len(ended) == 4:
             break
+    started = descendants(process.pid) - {process.pid}
     process.kill()
     process.wait()
     process.stdout.close()
+    killed = time.monotonic()
+    while (left := set(alive(started).values()) - AGENTS) and time.monotonic() < killed + 10:
+        time.sleep(0.1)
+    assert started and not left
     assert len(ended) == 4
     folder = tmp_path / "results" / "killed"
     trials = {trial.number: trial for trial in read_trials(folder)}
@@ -123,3 +130,17 @@ def test_a_node_dies_and_its_trial_goes_on_elsewhere(tmp_path: Path) -> None:
     for trial in trials:
         assert trial.status == "finished", trial.reason
         assert [row["epoch"] for row in trial.history] == [1, 2, 3, 4, 5, 6], "no gap and no epoch twice"
+
+
+def test_the_driver_of_worker_groups_dies_and_its_search_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.search.losing_a_driver", str(tmp_path)]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    journal = read_journal(tmp_path / "results" / "losing" / JOURNAL)
+    assert [event["event"] for event in journal].count("resumed") == 1
+    trials = read_trials(tmp_path / "results" / "losing")
+    assert [trial.number for trial in trials] == [0, 1]
+    for trial in trials:
+        assert trial.status in ("finished", "stopped"), trial.reason
+        assert [row["epoch"] for row in trial.history] == list(range(1, len(trial.history) + 1)), "no gap, none twice"
+    assert len(trials[0].history) == 4, "it went on from where it was"

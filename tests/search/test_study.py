@@ -218,3 +218,19 @@ def test_a_study_whose_lists_leave_out_defaults_is_gone_on_with(tmp_path: Path) 
     other = load_plan("examples/own_space.yaml", ["training.stages=[{until: 2, data: 0.4}]"], {"start_with": []})
     with pytest.raises(InputError, match="stages"):
         Study.reopen(study.folder, other)
+
+
+def test_a_trial_that_waits_to_be_trained_alone_still_does_when_its_study_goes_on(tmp_path: Path) -> None:
+    plan = load_plan("examples/own_space.yaml", [], {"start_with": []})
+    study = Study.create(tmp_path, plan, "study")
+    searcher = StudySearcher(study, lambda trial: {"trial": trial})
+    numbers = [searcher.suggest(name)["trial"].number for name in "ab"]
+    study.postpone_trial(0, "ran out of memory at 0.25 GPU")
+    study.close()
+    assert [trial.postponed for trial in read_trials(study.folder)] == ["ran out of memory at 0.25 GPU", ""]
+    with closing(Study.reopen(study.folder, plan)) as again:
+        assert [trial.number for trial in again.postponed("search")] == [0]
+        unfinished = StudySearcher(again, lambda trial: {"trial": trial}).unfinished
+        assert numbers == [0, 1] and [trial.number for trial in unfinished] == [1], "not beside others"
+        again.end_trial(0, "finished")
+        assert not again.postponed("search")

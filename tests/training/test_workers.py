@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mtlsearch.training import load_run_config, reproduce, run_training, train
 from mtlsearch.training.batching import load
 from mtlsearch.training.loop import TrainingDiverged
 from mtlsearch.training.problem import find_problem
+from mtlsearch.training.record import largest_difference
 from mtlsearch.training.workers import Portion, Workers
 from tests.ranks import on_two_ranks
 
@@ -180,3 +182,22 @@ def test_what_two_workers_trained_is_repeated_by_one_with_little_memory(monkeypa
     for row, same in zip(record.history, rows, strict=True):
         for key in row:
             assert key.startswith("time/") or same[key] == pytest.approx(row[key], rel=1e-4, abs=1e-5), key
+    assert outcome.repeated and 0 < outcome.difference < 1e-4, "in another order of sums"
+    assert any(
+        "compared within 0.0001, as 2 workers recorded and 1 worker repeated it" in one for one in outcome.lines()
+    )
+    alone = replace(outcome, workers=(1, 1))
+    assert not alone.repeated and "compared bit for bit" in alone.lines()[1]
+    assert not replace(outcome, config=["optimizer.lr: 1 -> 2"]).repeated
+
+
+def test_differences_are_relative_to_the_size_of_their_metric() -> None:
+    nan = math.nan
+    recorded = [{"epoch": 1.0, "a": 2.0, "b": nan, "time/s": 1.0}, {"epoch": 2.0, "a": 0.5, "b": 4.0, "time/s": 1.0}]
+    repeated = [{**row, "time/s": 9.0, "new": 1.0} for row in recorded]
+    assert largest_difference(recorded, repeated) == 0
+    repeated[1]["a"] = 0.6
+    assert largest_difference(recorded, repeated) == pytest.approx(0.05)
+    assert largest_difference(recorded, repeated[:1]) == math.inf
+    repeated[0]["b"] = 4.0
+    assert largest_difference(recorded, repeated) == math.inf

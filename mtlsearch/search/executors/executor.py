@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
@@ -36,6 +37,11 @@ class Executor(ABC):
 
     def __init__(self, resources: Resources, scratch: Path) -> None:
         self.resources, self._scratch = resources, scratch
+
+    def alone(self) -> Executor:
+        """One that trains a trial at a time, which shares nothing: on whole GPUs, as far as there are."""
+        gpus = ray.cluster_resources().get("GPU", 0.0) if self.resources.gpus else 0.0
+        return type(self)(self.resources.alone(gpus), self._scratch)
 
     @abstractmethod
     def _trials(self) -> AbstractContextManager[tuple[Any, Sequence[Callback]]]:

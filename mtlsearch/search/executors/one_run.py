@@ -65,6 +65,7 @@ def train_in_group(
                 history.append(result)
                 if report is not None and len(history) > seen:
                     report(result)
+        run.stop()
     record = RunRecord(config.tree(), environment, history, objective)
     record.save(directory / RECORD)
     return record

@@ -17,7 +17,7 @@ from mtlsearch.search.worker_group import TrialDriver, WorkerGroup
 
 
 class RayTrain(Executor):
-    """Runs each trial in `resources.workers` processes that train it together.
+    """Runs each trial in `resources.workers` processes that train it together, and another one after it.
 
     A group whose worker or node dies is started again and goes on from the trial's last epoch.
     """
@@ -40,4 +40,5 @@ class _Stopping(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._exchange.stop.remote(trial.config["job"].number)
 
-    on_trial_error = on_trial_complete
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._exchange.lose.remote(trial.config["job"].number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
@@ -13,6 +13,7 @@ import torch
 from ray._private.state import state as ray_state
 
 from mtlsearch.errors import InputError
+from mtlsearch.search.gpu_sharing import trials_of
 from mtlsearch.training.environment import available_cpus
 
 #: beyond this a small network trains no faster on CPU
@@ -39,6 +40,19 @@ class Resources:
     @property
     def trial_gpus(self) -> float:
         return self.workers * self.gpus
+
+    @property
+    def share(self) -> str:
+        """What a trial has beside others: "at 0.25 GPU", "beside 3 others"."""
+        if 0 < self.gpus < 1:
+            return f"at {self.gpus:.2g} GPU"
+        return f"beside {_counted(self.concurrent - 1, 'other')}" if self.concurrent > 1 else "alone"
+
+    def alone(self, gpus: float) -> Resources:
+        """What a trial gets that is to share nothing, of so many GPUs that there are; as many threads as before, so
+        that its sums stay the same."""
+        whole = max(self.gpus, min(1.0, gpus / self.workers)) if self.gpus else 0.0
+        return replace(self, concurrent=1, gpus=whole)
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
@@ -131,7 +145,7 @@ def _workers_on(node: Node, cpus: int, gpus: float) -> int:
     by_cpu = int(node.cpus // cpus)
     if not gpus:
         return by_cpu
-    by_gpu = int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * int(1 / gpus + 1e-9)
+    by_gpu = int(node.gpus // gpus) if gpus >= 1 else int(node.gpus) * trials_of(gpus)
     return min(by_cpu, by_gpu)
 
 
