@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from mtlsearch.search.lost import reason_of
 from mtlsearch.search.stops import stop_reason
 from mtlsearch.search.study import Status, Study, TrialState
+from mtlsearch.search.study_storage import StudyStorage
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
 
@@ -29,10 +30,18 @@ class Recorder(Callback):
     """Turns Ray's callbacks into the study's events and passes them on to the observers.
 
     stopped: why trials were stopped, by number, as the scheduler fills it in.
+    storage: where trials leave their files, unless it is the study's folder.
     """
 
-    def __init__(self, study: Study, observers: Sequence[Observer], stopped: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        observers: Sequence[Observer],
+        stopped: Mapping[int, str] | None = None,
+        storage: StudyStorage | None = None,
+    ) -> None:
         self._study, self._observers, self._stopped = study, observers, {} if stopped is None else stopped
+        self._storage = storage
         self._environments: dict[int, dict[str, Any]] = {}
         self._tests: dict[int, dict[str, float]] = {}
         self._failures: dict[int, str] = {}
@@ -74,11 +83,11 @@ class Recorder(Callback):
         self._end(trial.config["job"].number, "failed", reason_of(_error_of(trial)))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
-        self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
         state = self._study.trials[number]
-        (self._study.trial_folder(number) / LAST).unlink(missing_ok=True)
-        if state.history:
-            write_record(self._study, state)
+        if self._storage is not None and status == "finished":
+            self._storage.collect(state)
+        self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
+        clear_up(self._study, state, self._storage)
         for observer in self._observers:
             observer.trial_ended(state)
 
@@ -88,6 +97,23 @@ def _error_of(trial: Trial) -> object:
     if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).exists() else ""
+
+
+def clear_up(study: Study, trial: TrialState, storage: StudyStorage | None) -> None:
+    """After a trial's end is noted: its record is written, and what would have continued it goes."""
+    (study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
+    if trial.history:
+        write_record(study, trial)
+    if storage is not None:
+        storage.ended(trial.number)
+
+
+def mend_records(study: Study) -> None:
+    """Writes the records that a kill, or a lost folder, kept from being written: the journal has all that they hold."""
+    for trial in study.trials.values():
+        if trial.status != "running" and trial.history and not (study.trial_folder(trial.number) / RECORD).exists():
+            study.trial_folder(trial.number).mkdir(parents=True, exist_ok=True)
+            write_record(study, trial)
 
 
 def write_record(study: Study, trial: TrialState) -> None:

@@ -19,6 +19,7 @@ from ray.tune.result import RESULT_DUPLICATE
 
 from mtlsearch.search.lost import reason_of
 from mtlsearch.search.trainable import TrialJob, run_trial
+from mtlsearch.training.storage import RemoteFolder
 
 _TRAIN_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a controller that looks every 2 s costs a trial several times that
@@ -33,7 +34,7 @@ _STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """What every trial is given: workers, CPUs and GPUs of each, a folder for Ray's own files."""
+    """What every trial is given: workers, CPUs and GPUs of each, a folder for Ray's own files, a path or a URI."""
 
     workers: int
     cpus: int
@@ -79,13 +80,15 @@ class GroupRun:
         self._exchange, self._number = exchange, job.number
         self._error: Exception | None = None
         ray.get(exchange.begin.remote(job.number))
+        scratch = RemoteFolder(group.scratch)
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"job": job, "exchange": exchange},
             scaling_config=group.scaling(),
             run_config=ray.train.RunConfig(
                 name=f"run-{job.number}-{uuid.uuid4().hex}",
-                storage_path=group.scratch,
+                storage_path=scratch.path,
+                storage_filesystem=scratch.filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
             ),
         )
