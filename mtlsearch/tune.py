@@ -120,6 +120,8 @@ def main(
         from mtlsearch.search.dry_run import dry_run as time_configurations
         from mtlsearch.search.dry_run_page import show
 
+        if storage is not None:
+            storage.check()
         dry = time_configurations(
             load_plan(chosen, set_, search),
             results=results,

@@ -36,7 +36,7 @@ def check_nodes(storage: RemoteFolder | None, results: Path) -> None:
         asked[look.options(scheduling_strategy=on_node).remote(folder.uri, mark, f"{mark}-{number}")] = node
     try:
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_SECONDS)
-        faults = {}
+        faults: list[tuple[str, str]] = []
         for number, (task, node) in enumerate(asked.items()):
             name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             try:
@@ -46,16 +46,16 @@ def check_nodes(storage: RemoteFolder | None, results: Path) -> None:
             if not fault and not folder.exists(f"{mark}-{number}"):
                 fault = "what it writes is not seen here"
             if fault:
-                faults[name] = fault
+                faults.append((name, fault))
     finally:
         for name in [mark, *(f"{mark}-{number}" for number in range(len(asked)))]:
             folder.delete(name)
     if faults:
-        fault = next(iter(faults.values()))
         advice = "give a --storage-path that all of them reach"
         if storage is None:
             advice = "give --storage-path, such as s3://bucket/studies, or --results in a folder that all of them mount"
-        raise InputError(f"{', '.join(faults)}, of {len(nodes)} nodes, cannot use {folder}: {fault}; {advice}")
+        names = ", ".join(name for name, _ in faults)
+        raise InputError(f"{names}, of {len(nodes)} nodes, cannot use {folder}: {faults[0][1]}; {advice}")
 
 
 def _look(uri: str, mark: str, answer: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mtlsearch.errors import InputError
 from mtlsearch.search.journal import whole_lines
 from mtlsearch.search.paced import Paced
+from mtlsearch.search.requests import FOLDER as REQUESTS
 from mtlsearch.search.study import JOURNAL, Study, TrialState
 from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.storage import FileStat, RemoteFolder, StorageError, each, patiently
@@ -115,8 +116,9 @@ class StudyStorage:
                 self._stored[name] = _state(path)
         training = {self._name(self._study.trial_folder(number)) for number in going_on}
         # of trials that only a lost journal knew, or that the study has removed since
-        in_trials = [name for name in there if name.startswith("trials/") and name.rpartition("/")[0] not in training]
-        each(self.remote.delete, [name for name in in_trials if not (self._study.folder / name).exists()])
+        own = [name for name in there if name.startswith(("trials/", f"{REQUESTS}/"))]
+        gone = [name for name in own if name.rpartition("/")[0] not in training]
+        each(self.remote.delete, [name for name in gone if not (self._study.folder / name).exists()])
         self._upload_changed()
         self._upload_journal()
 

@@ -291,7 +291,7 @@ def test_a_study_that_began_without_storage_hands_its_checkpoints_over(study: St
 def test_a_name_that_is_taken(study: Study, remote: RemoteFolder) -> None:
     check_new(remote)
     StudyStorage(remote, study, pytest.fail).close()
-    with pytest.raises(InputError, match="holds a study already; give another --name, or go on .* --resume study"):
+    with pytest.raises(InputError, match=r"holds a study already; give another --name, or go on .* --resume study"):
         check_new(remote)
 
 
@@ -428,7 +428,7 @@ def test_what_cannot_be_fetched_is_said(tmp_path: Path) -> None:
 
 def test_what_a_study_goes_on_from(tmp_path: Path) -> None:
     results, stored_at = tmp_path / "results", RemoteFolder(tmp_path / "stored")
-    with pytest.raises(InputError, match="neither .*results/one nor file://.*stored/one holds a study"):
+    with pytest.raises(InputError, match=r"neither .*results/one nor file://.*stored/one holds a study"):
         study_to_resume(Path("one"), results, stored_at)
     there = written(tmp_path / "stored" / "one")
     assert study_to_resume(Path("one"), results, None) == results / "one", "a name is one under the results"
@@ -472,7 +472,7 @@ def test_in_a_job_nothing_is_relative(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(InputError, match="--results results is relative, and the working folder of a Ray job"):
         places.results_folder(Path("results"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    with pytest.raises(InputError, match="--tracking-uri sqlite:///mlflow.db is relative"):
+    with pytest.raises(InputError, match=r"--tracking-uri sqlite:///mlflow\.db is relative"):
         places.tracking_uri(None, results)
 
 
