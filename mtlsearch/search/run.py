@@ -48,7 +48,8 @@ def run_search(
     """Searches, confirms, and leaves everything in a folder of its own under `results`.
 
     resume: the folder of a study that goes on, however it ended, in the place of a new one: no trial that ended is run
-    again, and one that was under way continues from its last epoch. Where there is a storage, `study_to_resume` gives it.
+    again, and one that was under way continues from its last epoch. Where there is a storage, it is what
+    `study_to_resume` gives.
     from_study: the folder of another study, whose trials the sampler is told as far as they are points of this space.
     storage: where a copy of the study is kept, in a folder of its name, through which the nodes of a cluster share it;
     without it they must all see `results`.
