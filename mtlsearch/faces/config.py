@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from mtlsearch.faces.augmentation import Augmentation
+from mtlsearch.faces.packs.fetching import is_uri
 from mtlsearch.faces.rendering.synthetic import SyntheticRecipe
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.schema import Section
@@ -33,7 +34,9 @@ class SyntheticData(Section):
 
 
 def _absolute(folder: str) -> str:
-    """Workers of a search run in other folders."""
+    """Workers of a search run in other folders. A URI is one from everywhere."""
+    if is_uri(folder):
+        return folder
     return str(Path(folder).expanduser().absolute())
 
 
@@ -42,6 +45,8 @@ PackFolder = Annotated[str, AfterValidator(_absolute)]
 
 class PackedData(Section):
     """Packs that `python -m mtlsearch.data` made, of real or rendered faces, by their folders.
+
+    A folder may be a URI, such as s3://bucket/packs/300w_lp: each machine then fetches a copy of its own, once.
 
     train: the pack of the training split, and of the others where they are not named; val, test: packs of their own;
     image_size: side of the network's input, by default that of the training pack's crops.

@@ -24,7 +24,8 @@ from mtlsearch.faces.morphable.coefficient_mirror import CoefficientMirror, mirr
 from mtlsearch.faces.morphable.dense_labels import SOURCES, dense_of
 from mtlsearch.faces.morphable.dense_points import COUNT as DENSE_POINTS
 from mtlsearch.faces.packs.batches import DeviceSplit
-from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack, pack_folder
+from mtlsearch.faces.packs.fetching import local_pack
+from mtlsearch.faces.packs.pack import Pack, ensure_pack, pack_folder
 from mtlsearch.faces.rendering.synthetic import SPLITS
 from mtlsearch.faces.systems import SYSTEMS, System
 from mtlsearch.faces.targets import FaceStatistics, ModelBasis, Targets
@@ -66,7 +67,7 @@ class FaceProblem:
         if isinstance(data, SyntheticData):
             self._open(dict.fromkeys(SPLITS, ensure_pack(data.recipe, progress=progress)))
         else:
-            opened = {folder: open_pack(folder) for folder in dict.fromkeys(map(data.folder, SPLITS))}
+            opened = {folder: local_pack(folder, progress) for folder in dict.fromkeys(map(data.folder, SPLITS))}
             self._open({split: opened[data.folder(split)] for split in SPLITS})
 
     def _open(self, packs: dict[str, Pack]) -> None:

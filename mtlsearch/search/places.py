@@ -51,4 +51,6 @@ def tracking_uri(given: str | None, results: Path) -> str:
             f"--tracking-uri {chosen} is relative, and the working folder of a Ray job is temporary; give an absolute "
             "one, sqlite:////home/me/mlflow.db, or that of a server"
         )
+    if chosen is None:
+        results.mkdir(parents=True, exist_ok=True)
     return chosen or f"{SQLITE}{results / 'mlflow.db'}"

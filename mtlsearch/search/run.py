@@ -26,6 +26,7 @@ from mtlsearch.search.recorder import mend_records
 from mtlsearch.search.study import Study
 from mtlsearch.search.study_storage import StudyStorage, check_new
 from mtlsearch.search.tracked import TrackedStudy
+from mtlsearch.tracking.uri import check_uri
 from mtlsearch.training.storage import RemoteFolder
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def run_search(
         storage.check()
         if name is not None:
             check_new(storage.join(name))
+    check_uri(tracking_uri)
     lessons = learn_from(from_study, plan) if from_study is not None else None
     own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
     resources = check_resources(plan, demand, this_machine()) if own else None

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from mtlsearch.errors import InputError
 from mtlsearch.tracking.names import EXPERIMENT
-from mtlsearch.tracking.uri import SQLITE
+from mtlsearch.tracking.uri import SQLITE, store_error
 
 # read by MLflow's HTTP client, whose own patience with a dead server is minutes per call; the writer tries again anyhow
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -40,7 +40,7 @@ def open_store(uri: str) -> tuple[MlflowClient, str]:
             return client, _experiment(client, path.parent / "mlartifacts")
     except Exception as error:  # sqlalchemy, drivers and HTTP clients each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"MLflow store {uri} cannot be opened ({reason}); give --tracking-uri") from None
+        raise store_error(uri, reason) from None
 
 
 def _experiment(client: MlflowClient, artifacts: Path | None) -> str:

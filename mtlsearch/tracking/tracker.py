@@ -101,7 +101,16 @@ class Tracker:
     ) -> TrackedRun:
         """A child run, made through the queue: where the tracker is down the trial starts all the same."""
         run = TrackedRun(self)
-        self.write(lambda _: self._make(run, name, {**tags, names.PARENT_TAG: parent.run_id}, again))
+        tries = 0
+
+        def make(_: Any) -> None:
+            nonlocal tries
+            tries += 1
+            whole = {**tags, names.PARENT_TAG: parent.run_id}
+            # a try whose answer was lost on the way may have made it
+            self._make(run, name, whole, again if tries == 1 else tuple(whole))
+
+        self.write(make)
         return run
 
     def _make(self, run: TrackedRun, name: str, tags: Mapping[str, object], again: Sequence[str]) -> None:

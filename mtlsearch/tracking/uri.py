@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
+from mtlsearch.errors import InputError
+
 SQLITE = "sqlite:///"
+_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 def resolve_uri(uri: str | None) -> str:
@@ -23,6 +27,27 @@ def resolve_uri(uri: str | None) -> str:
 def given_uri(uri: str | None) -> str | None:
     """What a user gave: the option, else MLFLOW_TRACKING_URI."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def check_uri(uri: str) -> None:
+    """Raises InputError for a sqlite store that cannot be opened or made, before anything is started for its sake."""
+    if not uri.startswith(SQLITE):
+        return
+    path = Path(uri[len(SQLITE) :])
+    if not path.parent.is_dir():
+        raise store_error(uri, f"there is no folder {path.parent}")
+    try:
+        with path.open("rb") if path.exists() else tempfile.TemporaryFile(dir=path.parent) as file:
+            start = file.read(len(_SQLITE_HEADER))
+    except OSError as error:
+        raise store_error(uri, error.strerror or type(error).__name__) from None
+    if start not in (b"", _SQLITE_HEADER):
+        raise store_error(uri, "file is not a database")
+
+
+def store_error(uri: str, reason: str) -> InputError:
+    """What a store that cannot be used is answered with."""
+    return InputError(f"MLflow store {uri} cannot be opened ({reason}); give --tracking-uri")
 
 
 def is_run_id(text: str) -> bool:

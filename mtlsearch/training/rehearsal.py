@@ -154,7 +154,7 @@ def _measure(
             torch.cuda.synchronize(device)
         moments.append(time.perf_counter())
 
-    few: Any = _FewSteps(problem, (1 + timed) * training.accumulate * samples, image_size)
+    few: Any = FewSteps(problem, (1 + timed) * training.accumulate * samples, image_size)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
         result = train(
@@ -175,9 +175,9 @@ def _measure(
     return _Measured(max(0.0, moments[training.accumulate - 1] - began - step), step, sample, ended - moments[-1])
 
 
-class _FewSteps:
+class FewSteps:
     """A problem with an epoch of a few steps, images of one size and no validation; what it lacks in samples it takes
-    again."""
+    again. For trainings in one process."""
 
     def __init__(self, problem: Problem, samples: int, image_size: int | None) -> None:
         self._problem, self._samples, self._image_size = problem, samples, image_size

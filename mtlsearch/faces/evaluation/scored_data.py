@@ -10,6 +10,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.faces.config import FaceRunConfig, SyntheticData
 from mtlsearch.faces.datasets import open_basis, open_dataset
 from mtlsearch.faces.datasets.packing import CropSettings, cached_pack
+from mtlsearch.faces.packs.fetching import local_pack
 from mtlsearch.faces.packs.pack import Pack, ensure_pack, open_pack
 from mtlsearch.training.checkpoint import load_weights
 from mtlsearch.training.problem import Progress
@@ -59,7 +60,7 @@ class ScoredData:
         if isinstance(config.data, SyntheticData):
             own = ensure_pack(config.data.recipe, progress=progress)
             return own, own
-        return open_pack(config.data.folder(split)), open_pack(config.data.folder("train"))
+        return local_pack(config.data.folder(split), progress), local_pack(config.data.folder("train"), progress)
 
 
 def config_of(checkpoint: Path, overrides: Iterable[str] = ()) -> FaceRunConfig | None:

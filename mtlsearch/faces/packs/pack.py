@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.faces.morphable.morphable_model import EXPRESSION_MODES, SHAPE_MODES, LandmarkBasis, morphable_model
 from mtlsearch.faces.packs.checks import SYNTHETIC, check_facts, label_fault
 from mtlsearch.faces.packs.safe_files import load_npz
-from mtlsearch.faces.packs.writer import FORMAT_VERSION, PackPlan, SplitPlan, checksum, write_pack
+from mtlsearch.faces.packs.writer import FORMAT_VERSION, MANIFEST_FILE, PackPlan, SplitPlan, checksum, write_pack
 from mtlsearch.faces.rendering.synthetic import GENERATOR_VERSION, LABELS, SPLITS, SyntheticRecipe, render_sample
 from mtlsearch.training.environment import available_cpus
 from mtlsearch.training.problem import Progress
@@ -162,15 +162,18 @@ def _damaged(folder: Path, file: str, what: str) -> InputError:
     return InputError(f"{folder / file}: {what}. Delete the folder {folder} and make it again.")
 
 
-def open_pack(folder: str | Path, verify: bool = False) -> Pack:
-    """Open a pack after checking that its files are there at their full size and of the stated shapes.
+class Listing(NamedTuple):
+    """What a pack's manifest says, checked: side of the images, images per split, (name, bytes, sha256) of files."""
 
-    Labels are checked for their names, shapes, types and finite numbers when their split is asked for.
-    verify: compare every file's checksum too (reads everything). Raises InputError, naming the file, what was expected,
-    what was found and what to do.
-    """
-    folder = Path(folder)
-    path = folder / "manifest.json"
+    manifest: dict[str, Any]
+    stored_size: int
+    counts: dict[str, int]
+    files: list[tuple[str, int, str]]
+
+
+def read_listing(folder: Path) -> Listing:
+    """The manifest of a pack's folder. Raises InputError where it is none, or one that would lead elsewhere."""
+    path = folder / MANIFEST_FILE
     try:
         if path.stat().st_size > _MANIFEST_LIMIT:
             raise _damaged(folder, path.name, f"larger than {_MANIFEST_LIMIT} bytes, so not a manifest")
@@ -201,6 +204,18 @@ def open_pack(folder: str | Path, verify: bool = False) -> Pack:
             raise _damaged(folder, path.name, f"lists unexpected files for split {name!r}")
     if set(manifest["files"]) - {BASIS_FILE, DENSE_FILE}:
         raise _damaged(folder, path.name, "lists unexpected files")
+    return Listing(manifest, size, counts, files)
+
+
+def open_pack(folder: str | Path, verify: bool = False) -> Pack:
+    """Open a pack after checking that its files are there at their full size and of the stated shapes.
+
+    Labels are checked for their names, shapes, types and finite numbers when their split is asked for.
+    verify: compare every file's checksum too (reads everything). Raises InputError, naming the file, what was expected,
+    what was found and what to do.
+    """
+    folder = Path(folder)
+    manifest, size, counts, files = read_listing(folder)
     for file, expected, sha256 in files:
         try:
             length = (folder / file).stat().st_size

@@ -31,7 +31,8 @@ from mtlsearch.training.problem import Progress
 
 FORMAT_VERSION = 2
 _CHUNK = 32  # samples a task: small enough for a smooth progress bar, large enough to hide its cost
-_MANIFEST, _IMAGES, _KEPT = "manifest.json", ".images.npy", ".images.kept.npy"
+MANIFEST_FILE = "manifest.json"
+_IMAGES, _KEPT = ".images.npy", ".images.kept.npy"
 _SHOWN = 10  # bad samples that an error lists; the others are in a file
 
 Images = npt.NDArray[np.uint8]
@@ -107,7 +108,7 @@ def write_pack(
     """
     scratch = folder.with_name(f"{folder.name}.partial")
     _begin(scratch, plan)
-    if (scratch / _MANIFEST).exists():
+    if (scratch / MANIFEST_FILE).exists():
         _appear(scratch, folder)
         return
     bad: dict[str, dict[int, str]] = {}
@@ -130,7 +131,7 @@ def write_pack(
         for name, split in plan.splits.items()
     }
     copied = sum(len(kept[name]) for name, split in plan.splits.items() if len(kept[name]) < split.count)
-    _require_space(scratch.parent, copied * plan.size**2 * 3, "leaving the bad samples out")
+    require_space(scratch.parent, copied * plan.size**2 * 3, "leaving the bad samples out")
     manifest: dict[str, Any] = {"format_version": FORMAT_VERSION, **plan.facts, **plan.provenance}
     manifest |= {"skipped": messages, "splits": {}}
     for name, split in plan.splits.items():
@@ -138,12 +139,12 @@ def write_pack(
     for file, arrays in plan.arrays.items():
         np.savez(scratch / file, **arrays)  # type: ignore[arg-type]  # newer stubs know allow_pickle
     manifest["files"] = {file: file_facts(scratch / file) for file in plan.arrays}
-    unfinished = scratch / f"{_MANIFEST}.new"
+    unfinished = scratch / f"{MANIFEST_FILE}.new"
     with unfinished.open("w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
-    unfinished.replace(scratch / _MANIFEST)
+    unfinished.replace(scratch / MANIFEST_FILE)
     _appear(scratch, folder)
 
 
@@ -186,11 +187,12 @@ def _begin(scratch: Path, plan: PackPlan) -> None:
     described = plan.describe()
     if goes_on(scratch, described, "*.journal"):
         return
-    _require_space(scratch.parent, plan.needed_bytes, "packing these faces")
+    require_space(scratch.parent, plan.needed_bytes, "packing these faces")
     begin(scratch, described)
 
 
-def _require_space(folder: Path, needed: int, work: str) -> None:
+def require_space(folder: Path, needed: int, work: str) -> None:
+    """Raises InputError where the disk of a folder has fewer bytes free. work: what needs them."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
