@@ -42,6 +42,8 @@ class StudyStorage:
         """trials whose folders are the study's"""
         self._untidy: set[int] = set()
         """of them, those in whose folders there may be more than the study has"""
+        self._owed: list[TrialState] = []
+        """those whose files could not be brought yet"""
         self._silent = False
         self._busy = threading.Lock()
         self._paced = Paced(self._update)
@@ -64,19 +66,11 @@ class StudyStorage:
 
         Weights are those of the search: others are never asked for.
         """
-        folder = self._study.trial_folder(trial.number)
-        source = RemoteFolder(self.trial_uri(trial.number))
-        left_out = {LAST} if trial.phase == "search" else {LAST, BEST}
-
-        def bring() -> None:
-            for name in source.files().keys() - left_out:
-                source.download(name, folder / name)
-                self._stored[self._name(folder / name)] = _state(folder / name)
-
         try:
-            patiently(bring, _PATIENCE_S, self._say)
+            patiently(lambda: self._bring(trial), _PATIENCE_S, self._say)
         except StorageError as error:
-            self._say(f"what trial {trial.number} leaves could not be brought: {error}")
+            self._say(f"what trial {trial.number} leaves comes later: {error}")
+            self._owed.append(trial)
 
     def ended(self, number: int) -> None:
         """A trial's end is in the journal: what its folder there has beyond the study's goes."""
@@ -95,7 +89,7 @@ class StudyStorage:
             with self._busy:
                 patiently(self._update, _PATIENCE_S)
                 self.scratch.remove()
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             folder = self._study.folder.absolute()
             self._say(
                 f"storage: {error}. The study lies whole in {folder}; to bring the copy up to date: "
@@ -150,7 +144,18 @@ class StudyStorage:
                 self._say("storage: it answers again, and has what was held back")
             self._silent = False
 
+    def _bring(self, trial: TrialState) -> None:
+        folder = self._study.trial_folder(trial.number)
+        source = RemoteFolder(self.trial_uri(trial.number))
+        left_out = {LAST} if trial.phase == "search" else {LAST, BEST}
+        for name in source.files().keys() - left_out:
+            source.download(name, folder / name)
+            self._stored[self._name(folder / name)] = _state(folder / name)
+
     def _update(self) -> None:
+        while self._owed:
+            self._bring(self._owed[0])
+            self._owed.pop(0)
         untidy = set(self._untidy)
         self._upload_journal()
         self._upload_changed()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.sample_scores import SCORES
@@ -14,6 +17,7 @@ from mtlsearch.training.storage import RemoteFolder, StorageError, patiently
 
 #: for storage that does not answer, before a trial that needs it is given up
 _PATIENCE_S = 600.0
+_PREFIX = "mtlsearch-trial-"
 #: last.pt says which epoch is the best, so that the weights of that epoch have to be there before it
 _PUSHED = (BEST, SCORES, LAST)
 
@@ -75,10 +79,27 @@ def trial_files(directory: str, storage: str) -> Iterator[TrialFiles]:
     if not storage:
         yield TrialFiles(Path(directory))
         return
-    folder = Path(tempfile.mkdtemp(prefix="mtlsearch-trial-"))
-    try:
+    with _own_folder() as folder:
         files = TrialFiles(folder, RemoteFolder(storage))
         files.pull()
         yield files
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A temporary folder for as long as the scope lasts. Those that killed processes left on this node go first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*.lock"):
+        with suppress(OSError, Timeout), FileLock(left, timeout=0):  # held by nobody, and no other user's
+            _remove(left.with_suffix(""))
+    folder = Path(tempfile.gettempdir(), f"{_PREFIX}{uuid.uuid4().hex}")
+    with FileLock(f"{folder}.lock"):
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(f"{folder}.lock").unlink(missing_ok=True)

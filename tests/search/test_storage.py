@@ -264,7 +264,15 @@ def test_storage_that_stays_away(
     away(True)
     trial = begin(study)
     copy.collect(trial)
-    assert "what trial 0 leaves could not be brought" in said[-1]
+    assert "what trial 0 leaves comes later" in said[-1]
+    away(False)
+    RemoteFolder(copy.trial_uri(0)).write(BEST, b"weights")
+    study.end_trial(0, "finished")
+    copy.ended(0)
+    copy.settle()
+    assert (study.trial_folder(0) / BEST).read_bytes() == b"weights", "what could not be brought is, before it goes"
+    away(True)
+    begin(study)
     copy.close()
     assert f"lies whole in {study.folder}" in said[-1] and f"--resume {study.folder} --storage-path" in said[-1]
     away(False)
@@ -312,9 +320,11 @@ def test_a_stopped_process_leaves_no_folder_and_the_next_goes_on(
     def send(result: dict[str, Any]) -> None:
         if result.get("epoch") == 2:
             assert {BEST, LAST} <= remote.files().keys(), "it is stored before the epoch is told"
-            assert len(list(tmp_path.glob("mtlsearch-trial-*"))) == 1
+            assert len(list(tmp_path.glob("mtlsearch-trial-*"))) == 2, "the folder and its lock"
             raise SystemExit  # as Tune ends a trial
 
+    for name in ("mtlsearch-trial-killed", "mtlsearch-trial-killed.lock"):
+        (tmp_path / name).mkdir() if name.endswith("killed") else (tmp_path / name).touch()
     with pytest.raises(SystemExit):
         run_trial(TrialJob(0, config.tree(), here, 1, objectives, storage=remote.uri), send)
     assert not list(tmp_path.glob("mtlsearch-trial-*")) and len(batches) == 2 * BATCHES
