@@ -24,6 +24,7 @@ def main() -> None:
       python -m mtlsearch.study stop results/STUDY 12
       python -m mtlsearch.study leaderboard results/STUDY --top 10
       python -m mtlsearch.study simulate results/STUDY --early-stopping hyperband --sampler tpe
+      python -m mtlsearch.study fetch s3://bucket/studies/STUDY
     """
 
 
@@ -137,6 +138,23 @@ def simulate(
     console.print(shown.replay_table(replay))
 
 
+def fetch(
+    source: Annotated[str, Argument(help="where the study lies: URI/NAME as tune printed it, or a folder")],
+    to: Annotated[Path, Option(help="folder that gets a folder of the study's name")] = Path("results"),
+    weights: Annotated[bool, Option("--weights/--no-weights", help="bring checkpoints too")] = True,
+) -> None:
+    """Bring a study here, a running one too; called again, bring what has changed since."""
+    from mtlsearch.search.fetching import fetch as bring
+
+    console = _command.screen()
+    fetched = bring(source, to, weights)
+    console.print(
+        f"{fetched.folder}: {fetched.files} files fetched, {fetched.size / 1e6:.1f} MB; "
+        f"{fetched.here} were here already or left out"
+    )
+    console.print(f"to look at it: {_command.command('study', 'status', fetched.folder)}", soft_wrap=True)
+
+
 def _parse(option: str, text: str | None) -> Any:
     import yaml
 
@@ -150,4 +168,4 @@ def _parse(option: str, text: str | None) -> Any:
 
 
 if __name__ == "__main__":
-    _command.run("study", main, status, show, add, stop, leaderboard, simulate)
+    _command.run("study", main, status, show, add, stop, leaderboard, simulate, fetch)

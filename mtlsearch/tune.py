@@ -20,11 +20,18 @@ def main(
     num_samples: Annotated[int | None, Option(min=1, help="number of trials (default: the space's)")] = None,
     confirm_seeds: Annotated[int | None, Option(min=0, help="fresh seeds for the confirmation; 0 skips it")] = None,
     seed: Annotated[int | None, Option(min=0, help="seed of the sampler")] = None,
-    results: Annotated[Path, Option(help="folder that gets a folder for this study")] = Path("results"),
+    results: Annotated[
+        Path | None,
+        Option(help="folder that gets a folder for this study (default: results; in a Ray job ~/mtlsearch-results)"),
+    ] = None,
+    storage_path: Annotated[
+        str | None,
+        Option(help="where the study is kept beside --results, and the nodes of a cluster meet: s3://bucket/studies"),
+    ] = None,
     name: Annotated[str | None, Option(help="name of the study (default: space and time)")] = None,
     resume: Annotated[
         Path | None,
-        Option(help="folder of a study that goes on, after Ctrl-C, a kill, or to get more trials"),
+        Option(help="folder or name of a study that goes on, after Ctrl-C, a kill, or to get more trials"),
     ] = None,
     from_study: Annotated[
         Path | None,
@@ -68,16 +75,19 @@ def main(
       python -m mtlsearch.tune --space kim2023 --num-samples 64
       python -m mtlsearch.tune --space my_space.yaml --set training.epochs=20 --results /data/studies
       python -m mtlsearch.tune --resume results/quick-20260101-120000
+      python -m mtlsearch.tune --name mine --storage-path s3://bucket/studies
       python -m mtlsearch.tune --space full --dry-run --time-budget-s 28800 --price-per-gpu-hour 2.5
     """
     import gc
     import os
+    import shlex
 
     with importing():
         from mtlsearch.errors import InputError
-        from mtlsearch.search import load_plan, run_search
+        from mtlsearch.search import load_plan, places, run_search
         from mtlsearch.search.executors.resources import Demand
-        from mtlsearch.tracking import resolve_uri
+        from mtlsearch.search.fetching import study_to_resume
+        from mtlsearch.training.storage import RemoteFolder
 
     search: dict[str, object] = {}
     if num_samples is not None:
@@ -98,12 +108,20 @@ def main(
         raise InputError("--dry-run prices a study that has not begun; leave out --resume, and give --space")
     if price_per_gpu_hour is not None and not dry_run:
         raise InputError("--price-per-gpu-hour is for --dry-run")
+    results = places.results_folder(results)
+    storage = None if storage_path is None else RemoteFolder(storage_path)
+    if resume is not None and name is not None:
+        raise InputError("--resume: a study that goes on has its name already; leave out --name")
+    if resume is not None:
+        resume = study_to_resume(resume, results, storage)
     before = resume or from_study
     chosen = space or ("quick" if before is None else str(before / "space.yaml"))
     if dry_run:
         from mtlsearch.search.dry_run import dry_run as time_configurations
         from mtlsearch.search.dry_run_page import show
 
+        if storage is not None:
+            storage.check()
         dry = time_configurations(
             load_plan(chosen, set_, search),
             results=results,
@@ -116,19 +134,21 @@ def main(
         show(dry, console, price_per_gpu_hour)
         gc.unfreeze()  # what `importing` froze is freed at the end; some native code prints what is not
         raise Exit(1 if dry.prediction is None else 0)
-    uri = resolve_uri(tracking_uri)
-    if resume is not None and (name is not None or not (resume / "space.yaml").is_file()):
-        what = "a study that goes on has its name already" if name is not None else f"{resume} holds no study"
-        raise InputError(f"--resume: {what}")
+    uri = places.tracking_uri(tracking_uri, results)
+    if resume is not None and not (resume / "space.yaml").is_file():
+        raise InputError(f"--resume: {resume} holds no study")
     if resume is not None and from_study is not None:
         raise InputError("--from-study begins a study and --resume continues one; give one of them")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if places.in_job():
+        console.print(f"the working folder of a Ray job is temporary: studies go to {results}", soft_wrap=True)
     console.print(f"ray:     {address}", soft_wrap=True)
     outcome = run_search(
         load_plan(chosen, set_, search),
         results=results,
         resume=resume,
         from_study=from_study,
+        storage=storage,
         tracking_uri=uri,
         name=name,
         address=address,
@@ -136,15 +156,20 @@ def main(
         console=console,
     )
     folder = outcome.study.folder.absolute()
+    place = storage.join(folder.name) if storage is not None else folder
+    again = _command.command("tune", "--resume", folder, *(["--storage-path", storage] if storage is not None else []))
+    lines = [f"\nThe study lies in {place}"]
+    if storage is not None or places.in_job():
+        lines.append(f"To bring it elsewhere: python -m mtlsearch.study fetch {shlex.quote(str(place))}")
     if outcome.interrupted:
         console.print(f"\nInterrupted. What had finished is kept in {folder}. To go on:", soft_wrap=True)
-        console.print(f"  {_command.command('tune', '--resume', folder)}", soft_wrap=True)
+        console.print("\n".join([f"  {again}", *lines]), soft_wrap=True)
         raise Exit(130)
     if outcome.winner is None:
         trials = sorted(outcome.study.trials.values(), key=lambda trial: trial.status != "failed")
         failures = [trial.reason for trial in trials if trial.reason]
         console.print(f"\nNo trial ran to its end. First cause: {failures[0] if failures else 'none started'}")
-        console.print(f"To go on: {_command.command('tune', '--resume', folder)}", soft_wrap=True)
+        console.print("\n".join([f"To go on: {again}", *lines]), soft_wrap=True)
         raise Exit(1)
     console.print(f"\nEverything is in {folder}. Next:", soft_wrap=True)
     for what, line in (
@@ -153,6 +178,7 @@ def main(
         ("score its weights", _command.command("evaluate", folder / "winner.safetensors")),
     ):
         console.print(f"  {what + ':':<18} {line}", soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -36,18 +36,27 @@ def read_journal(path: Path) -> Iterator[Event]:
         InputError: the file is missing, or damaged anywhere but at its end.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(f"{path.parent} holds no readable study: {error}") from None
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was never finished
+    yield from parse_journal(content, str(path))
+
+
+def parse_journal(content: bytes, where: str) -> Iterator[Event]:
+    """As `read_journal`, of a journal that has been read; `where` it lies, for messages."""
+    for number, line in enumerate(whole_lines(content).splitlines(), start=1):
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:
-            raise InputError(f"{path}: line {number} is damaged; restore the file from a copy") from None
+        except ValueError:  # bytes that are no text, too
+            raise InputError(f"{where}: line {number} is damaged; restore the file from a copy") from None
 
 
 def mend_journal(path: Path) -> None:
     """Cuts off a last line that a kill left unfinished, so that the next event begins a line of its own."""
     with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        file.truncate(len(whole_lines(file.read())))
+
+
+def whole_lines(content: bytes) -> bytes:
+    """A journal without a last line that is not finished."""
+    return content[: content.rfind(b"\n") + 1]

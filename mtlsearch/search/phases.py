@@ -18,17 +18,18 @@ from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_ru
 from mtlsearch.search.executors import Executor
 from mtlsearch.search.plan import SearchPlan
 from mtlsearch.search.preparing import prepare
-from mtlsearch.search.recorder import Recorder, write_record
+from mtlsearch.search.recorder import Observer, Recorder, clear_up
 from mtlsearch.search.requests import Requests
 from mtlsearch.search.searcher import QueueSearcher, StudySearcher
 from mtlsearch.search.stops import BY_HAND, EARLY, out_of, stop_reason
 from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
+from mtlsearch.search.study_storage import StudyStorage
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trainable import TrialJob
 from mtlsearch.search.weights import Weights
 from mtlsearch.search.winner import candidates
 from mtlsearch.search.words import number
-from mtlsearch.training.checkpoint import BEST, LAST
+from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.problem import Problem
 from mtlsearch.training.record import BEST_RECORD, RECORD
 from mtlsearch.training.yaml_files import write_text
@@ -48,14 +49,21 @@ class Phases:
     """The phases of one study over one running Ray."""
 
     def __init__(
-        self, plan: SearchPlan, study: Study, tracked: TrackedStudy, executor: Executor, console: Console
+        self,
+        plan: SearchPlan,
+        study: Study,
+        tracked: TrackedStudy,
+        executor: Executor,
+        console: Console,
+        storage: StudyStorage | None = None,
     ) -> None:
         self.plan, self.study, self.tracked = plan, study, tracked
-        self.executor, self.console = executor, console
+        self.executor, self.console, self.storage = executor, console, storage
 
     def run(self, problem: Problem) -> SearchOutcome:
         whole = self._sample()
         self.study.write_leaderboard()
+        self._settle()
         settings = self.plan.settings
         ranked = candidates(self.study.of_phase("search"), settings.objectives, settings.winner)
         if not ranked:
@@ -128,7 +136,8 @@ class Phases:
         resources = executor.resources
         share = "" if resources == executor.alone().resources else resources.share
         with self._table() as table:
-            recorder = Recorder(self.study, [self.tracked, Weights(self.study), table], stopped, share)
+            observers: list[Observer] = [self.tracked, Weights(self.study), table]
+            recorder = Recorder(self.study, observers, stopped, share, self.storage)
             executor.run(phase, searcher, scheduler, recorder, trials)
 
     def _train_alone(
@@ -164,9 +173,7 @@ class Phases:
     def _stop(self, trial: TrialState, why: str) -> None:
         """Ends a trial that is under way, by the study's account, and is not to go on."""
         self.study.end_trial(trial.number, "stopped", stop_reason(why, len(trial.history)))
-        (self.study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
-        if trial.history:
-            write_record(self.study, trial)
+        clear_up(self.study, trial, self.storage)
         self.tracked.trial_ended(trial)
 
     def _confirm(self, chosen: Sequence[confirm.Candidate], seeds: Sequence[int]) -> bool:
@@ -210,6 +217,7 @@ class Phases:
             queue = [lambda run=run: start(*run) for run in due]
             self._execute(self.executor, phase, QueueSearcher(queue), FIFOScheduler(), len(queue))
         self._train_alone(phase, FIFOScheduler(), score_test=score_test)
+        self._settle()
         return not any(_due(begun(*run)) for run in runs)
 
     def _launch(self, trial: TrialState, exempt: bool = False, score_test: bool = False) -> dict[str, Any]:
@@ -223,8 +231,14 @@ class Phases:
             score_test=score_test,
             exempt=exempt,
             reported=len(trial.history),
+            storage=self.storage.trial_uri(trial.number) if self.storage else "",
         )
         return {"job": job}
+
+    def _settle(self) -> None:
+        """A phase is over: the study's copy, where it has one, is to have all of it."""
+        if self.storage is not None:
+            self.storage.settle()
 
     def _table(self) -> tables.TrialTable:
         return tables.TrialTable(self.console, self.plan, self.study.trials)

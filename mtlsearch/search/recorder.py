@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from mtlsearch.search.lost import killed_for_memory, reason_of
 from mtlsearch.search.stops import stop_reason, with_note
 from mtlsearch.search.study import Status, Study, TrialState
+from mtlsearch.search.study_storage import StudyStorage
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
 
@@ -30,6 +31,7 @@ class Recorder(Callback):
 
     stopped: why trials were stopped, by number, as the scheduler fills it in.
     share: what trials have that may run out of memory beside others, and are then postponed; "" where none is beside.
+    storage: where trials leave their files, unless it is the study's folder.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Recorder(Callback):
         observers: Sequence[Observer],
         stopped: Mapping[int, str] | None = None,
         share: str = "",
+        storage: StudyStorage | None = None,
     ) -> None:
         self._study, self._observers, self._stopped = study, observers, {} if stopped is None else stopped
+        self._storage = storage
         self._environments: dict[int, dict[str, Any]] = {}
         self._tests: dict[int, dict[str, float]] = {}
         self._failures: dict[int, str] = {}
@@ -94,11 +98,11 @@ class Recorder(Callback):
             self._end(number, "failed", with_note(reason, self._study.trials[number]))
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
-        self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
         state = self._study.trials[number]
-        (self._study.trial_folder(number) / LAST).unlink(missing_ok=True)
-        if state.history:
-            write_record(self._study, state)
+        if self._storage is not None and status == "finished":
+            self._storage.collect(state)
+        self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
+        clear_up(self._study, state, self._storage)
         for observer in self._observers:
             observer.trial_ended(state)
 
@@ -108,6 +112,23 @@ def _error_of(trial: Trial) -> object:
     if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
     return Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).exists() else ""
+
+
+def clear_up(study: Study, trial: TrialState, storage: StudyStorage | None) -> None:
+    """After a trial's end is noted: its record is written, and what would have continued it goes."""
+    (study.trial_folder(trial.number) / LAST).unlink(missing_ok=True)
+    if trial.history:
+        write_record(study, trial)
+    if storage is not None:
+        storage.ended(trial.number)
+
+
+def mend_records(study: Study) -> None:
+    """Writes the records that a kill, or a lost folder, kept from being written: the journal has all that they hold."""
+    for trial in study.trials.values():
+        if trial.status != "running" and trial.history and not (study.trial_folder(trial.number) / RECORD).exists():
+            study.trial_folder(trial.number).mkdir(parents=True, exist_ok=True)
+            write_record(study, trial)
 
 
 def write_record(study: Study, trial: TrialState) -> None:

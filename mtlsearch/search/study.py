@@ -100,7 +100,7 @@ class Study:
         """of a study that goes on, its search's epochs in the order in which they happened: (trial, row)"""
         self.usage = Usage()
         """what its search has used so far, over all resumptions"""
-        self._lock = _locked(folder)
+        self._lock = study_lock(folder)
         if (folder / JOURNAL).exists():
             mend_journal(folder / JOURNAL)  # under the lock: it is nobody's unfinished line but a dead process's
         self._journal = Journal(folder / JOURNAL)
@@ -285,7 +285,7 @@ def study_files(folder: Path, plan: SearchPlan) -> None:
         write_text(folder / file, dump_yaml(tree))
 
 
-def _locked(folder: Path) -> FileLock:
+def study_lock(folder: Path) -> FileLock:
     """The lock of whoever runs the study; a process that dies, however it dies, lets it go."""
     lock = FileLock(folder / LOCK)
     try:

@@ -12,6 +12,7 @@ from ray import tune
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.figures import cost_of, is_cost
+from mtlsearch.search.trial_files import TrialFiles, trial_files
 from mtlsearch.training import environment
 from mtlsearch.training.checkpoint import BEST, load_weights
 from mtlsearch.training.config import RunConfig
@@ -36,6 +37,7 @@ class TrialJob:
     number: int
     config: dict[str, Any]
     directory: str
+    """where its checkpoints go, unless there is a `storage`"""
     threads: int
     objectives: dict[str, str]
     """metric -> "min" or "max"; the first decides the best epoch, and none may become NaN or infinite"""
@@ -45,6 +47,8 @@ class TrialJob:
     """never stopped early: a baseline, against which the rest is measured"""
     reported: int = 0
     """epochs that the study knows of already, of a trial that is continued"""
+    storage: str = ""
+    """URI of the trial's folder, where the study is kept at one: it is trained in a folder of its node then"""
 
 
 def tune_trainable(config: dict[str, Any]) -> None:
@@ -59,34 +63,10 @@ def run_trial(job: TrialJob, send: Send) -> None:
     any of them and raised, because the others may wait for its part; what else goes wrong is raised alone, because it
     may be no more than another worker's death.
     """
-    folder = Path(job.directory)
     workers = Workers()
     try:
-        config = parse_run_config(job.config, f"trial {job.number}")
-        environment.set_threads(job.threads)
-        if workers.first:
-            send({"environment": environment.describe(find_problem(config.problem))})
-        costs = _costs(config, job.objectives) if workers.first else {}
-
-        def report(row: dict[str, float]) -> bool:
-            return workers.first and bool(send({**row, **costs}))
-
-        run = run_training(
-            config,
-            directory=folder,
-            report=report,
-            threads=job.threads,
-            objective=next(iter(job.objectives.items())),
-            must_be_finite=[name for name in job.objectives if not is_cost(name)],
-            reported=job.reported,
-            record=False,
-        )
-        if job.score_test and workers.first and not run.result.stopped_early:
-            model = run.result.model
-            model.load_state_dict(load_weights(folder / BEST).tensors)
-            model.eval()
-            _score_samples(run.problem, model, folder / SCORES)
-            send({"test": run.problem.evaluate(model, "test")})
+        with trial_files(job.directory, job.storage) as files:
+            _run_in(files, job, workers, send)
     except Exception as failure:  # whatever a model may do, the study goes on and says what happened
         known, short = isinstance(failure, (TrainingDiverged, InputError)), ran_out_of_memory(failure)
         if known or short or workers.size == 1:
@@ -97,6 +77,41 @@ def run_trial(job: TrialJob, send: Send) -> None:
     finally:
         if torch.cuda.is_available():
             free_memory()  # the process may train another, and others train on its GPU
+
+
+def _run_in(files: TrialFiles, job: TrialJob, workers: Workers, send: Send) -> None:
+    config = parse_run_config(job.config, f"trial {job.number}")
+    environment.set_threads(job.threads)
+    if workers.first:
+        send({"environment": environment.describe(find_problem(config.problem))})
+    costs = _costs(config, job.objectives) if workers.first else {}
+
+    def report(row: dict[str, float]) -> bool:
+        if not workers.first:
+            return False
+        files.push()  # before the epoch is told: whoever goes on from there has it
+        return bool(send({**row, **costs}))
+
+    run = run_training(
+        config,
+        directory=files.folder,
+        report=report,
+        threads=job.threads,
+        objective=next(iter(job.objectives.items())),
+        must_be_finite=[name for name in job.objectives if not is_cost(name)],
+        reported=job.reported,
+        record=False,
+    )
+    if not workers.first or run.result.stopped_early:
+        return
+    if job.score_test:
+        model = run.result.model
+        model.load_state_dict(load_weights(files.folder / BEST).tensors)
+        model.eval()
+        _score_samples(run.problem, model, files.folder / SCORES)
+    files.settle()
+    if job.score_test:
+        send({"test": run.problem.evaluate(run.result.model, "test")})
 
 
 def _costs(config: RunConfig, objectives: Collection[str]) -> dict[str, float]:

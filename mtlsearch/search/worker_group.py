@@ -21,6 +21,7 @@ from ray.tune.result import RESULT_DUPLICATE
 from mtlsearch.search.group_trainer import GroupTrainer, end_group
 from mtlsearch.search.lost import killed_for_memory, reason_of
 from mtlsearch.search.trainable import TrialJob, run_trial
+from mtlsearch.training.storage import RemoteFolder
 from mtlsearch.training.workers import Workers
 
 _TRAIN_SETTINGS = {
@@ -37,7 +38,7 @@ _STOP_SECONDS, _END_SECONDS = 3.0, 20.0
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """What every trial is given: workers, CPUs and GPUs of each, a folder for Ray's own files."""
+    """What every trial is given: workers, CPUs and GPUs of each, a folder for Ray's own files, a path or a URI."""
 
     workers: int
     cpus: int
@@ -100,13 +101,15 @@ class GroupRun:
         self.lost = False
         """whether what starts and ends the workers has died: no fault of the job"""
         ray.get(exchange.give.remote(self._name, job.number, pickle.dumps(job)))
+        scratch = RemoteFolder(group.scratch)
         trainer = GroupTrainer(
             train_worker,
             train_loop_config={"group": self._name, "exchange": exchange},
             scaling_config=group.scaling(),
             run_config=ray.train.RunConfig(
                 name=self._name,
-                storage_path=group.scratch,
+                storage_path=scratch.path,
+                storage_filesystem=scratch.filesystem,
                 failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
             ),
             group=self._name,

@@ -18,10 +18,15 @@ def resolve_uri(uri: str | None) -> str:
 
     A relative sqlite path is made absolute, so that it names the same file from every process and folder.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    uri = given_uri(uri) or f"{SQLITE}mlflow.db"
     if uri.startswith(SQLITE) and not uri.startswith("sqlite:////"):
         return f"{SQLITE}{Path(uri[len(SQLITE) :]).absolute()}"
     return uri
+
+
+def given_uri(uri: str | None) -> str | None:
+    """What a user gave: the option, else MLFLOW_TRACKING_URI."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def check_uri(uri: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ _PART = ".part"
 _CHUNK_BYTES = 16 * 2**20
 #: requests at one time: most of the time of a small file is waiting
 _TOGETHER = 8
+#: seconds between tries while a storage does not answer
+_RETRY_S = 2.0
 #: tries to read a file that is replaced meanwhile
 _TRIES = 5
 
@@ -298,3 +301,27 @@ def each(action: Callable[[T], Any], items: Iterable[T]) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def patiently(action: Callable[[], T], seconds: float, say: Callable[[str], None] | None = None) -> T:
+    """What `action` returns, tried again while the storage does not answer, for so many seconds.
+
+    say: told once, with the reason, that it is waited for.
+
+    Raises:
+        StorageError: it did not answer in that time.
+        NotThereError: at once, since it answers.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except NotThereError:
+            raise
+        except StorageError as error:
+            if time.monotonic() > deadline:
+                raise
+            if say is not None:
+                say(f"{error}; trying again")
+                say = None
+            time.sleep(_RETRY_S)

@@ -72,12 +72,32 @@ def test_a_study_begins_and_then_goes_on(tmp_path: Path, environment: dict[str, 
     assert continued == f"python -m mtlsearch.tune --resume {folder} --executor ray_train"
 
 
+def test_a_study_in_an_object_store_begins_and_then_goes_on(
+    tmp_path: Path, environment: dict[str, str], calls: Path
+) -> None:
+    place = "s3://bucket/studies/one?region=here&scheme=http"
+    storage = "--storage-path s3://bucket/studies?region=here&scheme=http"
+    environment |= {"MTLSEARCH_RESULTS": str(tmp_path / "own")}
+    arguments = [place, "--executor", "ray_train", "--", "--space", "full"]
+    stand_in(tmp_path / "tools", "python", "[[ $2 != mtlsearch.study ]]")  # none is there
+    assert run(STUDY, environment, *arguments).returncode == 0
+    found = f"{tmp_path}/own/one"
+    stand_in(tmp_path / "tools", "python", f"mkdir -p {found} && touch {found}/space.yaml")
+    for _ in range(2):
+        assert run(STUDY, environment, *arguments).returncode == 0
+    asked, begun, asked_again, continued, again = calls.read_text().splitlines()
+    assert asked == asked_again == f"python -m mtlsearch.study fetch {place} --to {tmp_path}/own --no-weights"
+    own = f"--results {tmp_path}/own --name one"
+    assert begun == f"python -m mtlsearch.tune {own} --executor ray_train {storage} --space full"
+    assert continued == again == f"python -m mtlsearch.tune --resume {found} --executor ray_train {storage}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("studies/one", "--", "--space", "full"), "storage that every node sees, not 'studies/one'"),
         (("/studies/one", "--space", "full"), "A -- is needed"),
-        ((), "an absolute path"),
+        ((), "a URI, or an absolute path"),
     ],
 )
 def test_a_study_needs_a_folder_and_options(

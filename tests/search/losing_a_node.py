@@ -1,4 +1,7 @@
-"""A search over two nodes on this machine, of which one dies: `python -m tests.search.losing_a_node FOLDER`."""
+"""A search over two nodes on this machine, of which one dies: `python -m tests.search.losing_a_node FOLDER`.
+
+Its trials meet at the storage FOLDER/stored. Before it, a search is refused whose storage the nodes do not share.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,18 @@ import time
 import warnings
 from pathlib import Path
 
+import ray
 import torch
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from examples.own_problem import Waves
+from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan, run_search
 from mtlsearch.search.executors.resources import Demand
+from mtlsearch.search.node_check import check_nodes
 from mtlsearch.search.study import JOURNAL
+from mtlsearch.training.storage import RemoteFolder
 
 
 class Slow(Waves):
@@ -38,6 +45,13 @@ def main(folder: Path) -> None:
             time.sleep(0.1)
         cluster.remove_node(lost, allow_graceful=False)
 
+    try:
+        ray.init(address=cluster.address, logging_level="ERROR")
+        check_nodes(RemoteFolder("memory://each process has its own"), folder)
+    except InputError as error:
+        print(error)
+    finally:
+        ray.shutdown()
     threading.Thread(target=lose_it, daemon=True).start()
     overrides = ["problem=tests.search.losing_a_node:Slow", "training.epochs=6"]
     settings = {"start_with": [], "confirm": {"seeds": 0}, "early_stopping": "none", "report": False}
@@ -47,6 +61,7 @@ def main(folder: Path) -> None:
         name="losing",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
         address=cluster.address,
+        storage=RemoteFolder(folder / "stored"),
         demand=Demand("inline", concurrent=2, cpus_per_trial=1),
         console=Console(width=200, markup=False),
     )

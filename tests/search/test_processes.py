@@ -64,10 +64,17 @@ def test_nothing_of_ray_listens_beyond_loopback() -> None:
 def test_two_searches_started_together_do_not_disturb_each_other(tmp_path: Path) -> None:
     """One results folder and one fresh MLflow database for both."""
     short = ["--set", "training.epochs=2", "--num-samples", "3", "--confirm-seeds", "1"]
-    running = [start(tmp_path, *short, "--seed", str(seed)) for seed in range(2)]
-    for process in running:
+    places = [[], ["--storage-path", str(tmp_path / "stored")]]
+    running = [start(tmp_path, *short, "--seed", str(seed), *places[seed]) for seed in range(2)]
+    for process, place in zip(running, places):
         screen, _ = process.communicate(timeout=240)
         assert process.returncode == 0, screen
+        lines = screen.splitlines()[-2:]
+        if place:
+            assert lines[0].startswith(f"The study lies in file://{tmp_path}/stored/own_space-")
+            assert lines[1].startswith(f"To bring it elsewhere: python -m mtlsearch.study fetch file://{tmp_path}")
+        else:
+            assert lines[1].startswith(f"The study lies in {tmp_path}/results/own_space-")
     folders = sorted((tmp_path / "results").iterdir())
     assert len(folders) == 2
     for folder in folders:
@@ -130,6 +137,12 @@ def test_a_node_dies_and_its_trial_goes_on_elsewhere(tmp_path: Path) -> None:
     for trial in trials:
         assert trial.status == "finished", trial.reason
         assert [row["epoch"] for row in trial.history] == [1, 2, 3, 4, 5, 6], "no gap and no epoch twice"
+    stored = tmp_path / "stored" / "losing" / "journal.jsonl"
+    assert stored.read_bytes() == (tmp_path / "results" / "losing" / "journal.jsonl").read_bytes()
+    refused = next(line for line in ran.stdout.splitlines() if "cannot use memory://" in line)
+    assert "it does not see what the driver wrote there" in refused
+    assert len(refused.split(", of 2 nodes")[0].split(", ")) == 2, "each is named"
+    assert refused.endswith("give a --storage-path that all of them reach")
 
 
 def test_the_driver_of_worker_groups_dies_and_its_search_goes_on(tmp_path: Path) -> None:

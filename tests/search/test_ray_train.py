@@ -22,6 +22,7 @@ from mtlsearch.search.executors.one_run import train_in_group
 from mtlsearch.search.executors.resources import Demand, Node, plan_trials
 from mtlsearch.training import load_record, load_run_config, run_training
 from mtlsearch.training.recipes import parse_run_config
+from mtlsearch.training.storage import RemoteFolder
 from mtlsearch.training.workers import Workers
 
 EPOCHS = 3
@@ -57,12 +58,16 @@ class Mortal(Waves):
         return super().batch(indices, generator)
 
 
-def search(folder: Path, demand: Demand, *overrides: str, **settings: Any) -> SearchOutcome:
+def search(
+    folder: Path, demand: Demand, *overrides: str, storage: RemoteFolder | None = None, **settings: Any
+) -> SearchOutcome:
     return run_search(
         load_plan("examples/own_space.yaml", [f"training.epochs={EPOCHS}", *overrides], {**SETTINGS, **settings}),
         results=folder / "results",
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
         demand=demand,
+        storage=storage,
+        address="local" if storage is None else "auto",  # for Ray's own files to be at the storage
         console=Console(file=io.StringIO(), width=200, markup=False),
     )
 
@@ -99,13 +104,18 @@ def test_a_worker_finds_what_a_process_finds_and_holds_nothing_after_its_trial_w
 @pytest.mark.usefixtures("at_root", "shared_ray")
 @pytest.mark.filterwarnings("ignore:::ray")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_two_workers_of_which_one_is_killed_find_what_one_process_finds(tmp_path: Path) -> None:
+def test_two_workers_of_which_one_is_killed_find_what_one_process_finds(tmp_path: Path, object_store: str) -> None:
+    """And they meet at the storage alone, in folders of their own."""
     overrides = [*TWO, "problem=tests.search.test_ray_train:Mortal", "optimizer={lr: 0.01}"]
-    study = search(tmp_path, Demand(workers=2, concurrent=1), *overrides, sampler="tpe", num_samples=1).study
+    storage = RemoteFolder(object_store.replace("s3://", "s3://test:test@")).join("groups")
+    demand = Demand(workers=2, concurrent=1)
+    study = search(tmp_path, demand, *overrides, storage=storage, sampler="tpe", num_samples=1).study
     assert Path(os.environ["MTLSEARCH_CACHE"], "killed").exists()
     trial = study.trials[0]
     assert trial.status == "finished", trial.reason
     assert [row["epoch"] for row in trial.history] == [1, 2, 3], "no gap and no epoch twice"
+    stored = {name for name in storage.join(study.folder.name).files() if not name.endswith((".yaml", ".csv"))}
+    assert stored == {"journal.jsonl", "winner.safetensors", "trials/0000/best.safetensors"}, "and nothing of Ray's"
     assert trial.environment["workers"] == 2
     alone = run_training(parse_run_config(trial.config, "the trial"), threads=1).result.history
     for row, same in zip(figures(trial.history), figures(alone), strict=True):

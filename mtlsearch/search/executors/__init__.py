@@ -7,15 +7,19 @@ from pathlib import Path
 from mtlsearch.search.executors.executor import Executor
 from mtlsearch.search.executors.inline import Inline
 from mtlsearch.search.executors.resources import Resources
+from mtlsearch.training.storage import RemoteFolder
 
 
-def make_executor(resources: Resources, scratch: Path) -> Executor:
-    """The executor that `resources` are for. scratch: a folder for Ray's own files, which all nodes see."""
+def make_executor(resources: Resources, scratch: Path, shared: RemoteFolder | None = None) -> Executor:
+    """The executor that `resources` are for.
+
+    scratch: a folder of this node for Ray's own files; shared: one that all nodes reach, unless they all see `scratch`.
+    """
     if resources.executor == "inline":
         return Inline(resources, scratch)
     from mtlsearch.search.executors.ray_train import RayTrain  # slow to import
 
-    return RayTrain(resources, scratch)
+    return RayTrain(resources, scratch, shared or RemoteFolder(scratch / "train"))
 
 
 __all__ = ["Executor", "Inline", "make_executor"]

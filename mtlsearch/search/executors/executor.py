@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ class Executor(ABC):
     def alone(self) -> Executor:
         """One that trains a trial at a time, which shares nothing: on whole GPUs, as far as there are."""
         gpus = ray.cluster_resources().get("GPU", 0.0) if self.resources.gpus else 0.0
-        return type(self)(self.resources.alone(gpus), self._scratch)
+        other = copy(self)
+        other.resources = self.resources.alone(gpus)
+        return other
 
     @abstractmethod
     def _trials(self) -> AbstractContextManager[tuple[Any, Sequence[Callback]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -13,7 +14,9 @@ from ray.tune.experiment import Trial
 
 from mtlsearch.search.exchange import ON_HEAD, running_exchange
 from mtlsearch.search.executors.executor import Executor
+from mtlsearch.search.executors.resources import Resources
 from mtlsearch.search.worker_group import TrialDriver, WorkerGroup
+from mtlsearch.training.storage import RemoteFolder
 
 
 class RayTrain(Executor):
@@ -22,10 +25,14 @@ class RayTrain(Executor):
     A group whose worker or node dies is started again and goes on from the trial's last epoch.
     """
 
+    def __init__(self, resources: Resources, scratch: Path, shared: RemoteFolder) -> None:
+        super().__init__(resources, scratch)
+        self._shared = shared
+
     @contextmanager
     def _trials(self) -> Iterator[tuple[Any, Sequence[Callback]]]:
         resources = self.resources
-        group = WorkerGroup(resources.workers, resources.cpus, resources.gpus, str(self._scratch / "train"))
+        group = WorkerGroup(resources.workers, resources.cpus, resources.gpus, self._shared.uri)
         with running_exchange() as exchange:
             driver = tune.with_parameters(TrialDriver, group=group, exchange=exchange)
             yield tune.with_resources(driver, {"cpu": 0, **ON_HEAD}), [_Stopping(exchange)]
