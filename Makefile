@@ -25,7 +25,7 @@ tune: $(READY)
 		--tracking-uri sqlite:///mlflow.db $(ARGS)
 
 test: $(READY)
-	@env -u RAY_ADDRESS -u MLFLOW_TRACKING_URI $(PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@env -u RAY_ADDRESS -u MLFLOW_TRACKING_URI $(PYTHON) -m pytest -n 2 $(ARGS)
 
 # In a virtual environment of its own, which goes when the tests are done.
 test-minimal:

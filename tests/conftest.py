@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,15 +19,27 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+#: tests that need a Ray: together they take longest
+_NEED_RAY = ("tests/cluster/", "tests/search/", "tests/tracking/test_server.py")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share out the tests, one of them takes all that need a Ray, and begins with them."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: not item.get_closest_marker("ray"))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(_NEED_RAY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where processes share out the tests (make test), one takes all that need a Ray and starts one; the others go file
+    by file to whoever is free."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class RayInOneProcess(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(_NEED_RAY) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return RayInOneProcess(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

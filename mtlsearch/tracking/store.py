@@ -35,6 +35,7 @@ def open_store(uri: str) -> tuple[MlflowClient, str]:
             client = MlflowClient(uri)
             return client, _experiment(client, None)
         path = Path(uri[len(SQLITE) :])
+        path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock")):
             client = MlflowClient(uri)
             return client, _experiment(client, path.parent / "mlartifacts")

@@ -24,20 +24,14 @@ def resolve_uri(uri: str | None) -> str:
     return uri
 
 
-def given_uri(uri: str | None) -> str | None:
-    """What a user gave: the option, else MLFLOW_TRACKING_URI."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-
-
 def check_uri(uri: str) -> None:
     """Raises InputError for a sqlite store that cannot be opened or made, before anything is started for its sake."""
     if not uri.startswith(SQLITE):
         return
     path = Path(uri[len(SQLITE) :])
-    if not path.parent.is_dir():
-        raise store_error(uri, f"there is no folder {path.parent}")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
     try:
-        with path.open("rb") if path.exists() else tempfile.TemporaryFile(dir=path.parent) as file:
+        with path.open("rb") if path.exists() else tempfile.TemporaryFile(dir=there) as file:
             start = file.read(len(_SQLITE_HEADER))
     except OSError as error:
         raise store_error(uri, error.strerror or type(error).__name__) from None
@@ -48,6 +42,11 @@ def check_uri(uri: str) -> None:
 def store_error(uri: str, reason: str) -> InputError:
     """What a store that cannot be used is answered with."""
     return InputError(f"MLflow store {uri} cannot be opened ({reason}); give --tracking-uri")
+
+
+def given_uri(uri: str | None) -> str | None:
+    """What a user gave: the option, else MLFLOW_TRACKING_URI."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def is_run_id(text: str) -> bool:
