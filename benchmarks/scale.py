@@ -31,9 +31,9 @@ from rich.console import Console
 
 from benchmarks.search_cost.machine import describe_machine
 from mtlsearch.search import load_plan, run_search
-from mtlsearch.search.exchange import Exchange
 from mtlsearch.search.executors.inline import running_ray
 from mtlsearch.search.executors.resources import Demand, plan_trials, this_machine
+from mtlsearch.search.trials.exchange import Exchange
 from mtlsearch.tracking import Tracker
 from mtlsearch.training.storage import RemoteFolder
 

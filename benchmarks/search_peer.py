@@ -19,11 +19,11 @@ from syne_tune.backend.trial_status import Trial
 from syne_tune.optimizer.baselines import ASHACQR, BOHB
 from syne_tune.optimizer.scheduler import SchedulerDecision
 
-from mtlsearch.search.distributions import Options, Range
-from mtlsearch.search.pareto import Figures
+from mtlsearch.search.plan.distributions import Options, Range
+from mtlsearch.search.plan.space import Space
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.orders import PointDistances
-from mtlsearch.search.space import Space
+from mtlsearch.search.study.pareto import Figures
 
 logging.getLogger("syne_tune").setLevel(logging.ERROR)
 

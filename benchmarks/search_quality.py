@@ -38,12 +38,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlsearch.search.early_stopping import make_rule
-from mtlsearch.search.plan import load_plan
-from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.plan.plan import load_plan
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.plan.space import Space
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.orders import make_order
 from mtlsearch.search.simulation.simulator import Run, simulate
-from mtlsearch.search.space import Space
 from mtlsearch.training.environment import describe
 
 matplotlib.use("Agg")

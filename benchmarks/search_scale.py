@@ -100,9 +100,9 @@ def simulate(trials: int, folder: Path) -> list[dict[str, float]]:
     from mtlsearch.search import load_plan, recorder, run_search
     from mtlsearch.search.early_stopping import RuleScheduler
     from mtlsearch.search.executors.resources import Demand
-    from mtlsearch.search.journal import Journal
-    from mtlsearch.search.searcher import StudySearcher
-    from mtlsearch.search.study import Study
+    from mtlsearch.search.sampling.searcher import StudySearcher
+    from mtlsearch.search.study.journal import Journal
+    from mtlsearch.search.study.study import Study
     from mtlsearch.search.tracked import TrackedStudy
     from mtlsearch.tracking import TrackedRun
     from mtlsearch.tracking.writer import Writer

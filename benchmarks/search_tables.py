@@ -29,8 +29,8 @@ import numpy as np
 import torch
 
 from mtlsearch.search import load_plan
-from mtlsearch.search.asking import Asker
-from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.sampling.asking import Asker
 from mtlsearch.training import TrainingDiverged, train
 from mtlsearch.training.environment import describe, set_threads
 from mtlsearch.training.problem import Problem, find_problem

@@ -31,7 +31,7 @@ def main() -> None:
 def status(folder: Annotated[Path, Argument(help=_FOLDER)]) -> None:
     """How far a study is, whether it is being run, and its trials."""
     from mtlsearch.search import tables
-    from mtlsearch.search.watching import watch
+    from mtlsearch.search.study.watching import watch
 
     console = _command.screen()
     seen = watch(folder)
@@ -47,8 +47,8 @@ def show(
     trial: Annotated[int, Argument(min=0, help="number of a trial")],
 ) -> None:
     """One trial: its config, its epochs, how it ended."""
-    from mtlsearch.search.stops import ending
-    from mtlsearch.search.watching import trial_of, watch
+    from mtlsearch.search.study.stops import ending
+    from mtlsearch.search.study.watching import trial_of, watch
     from mtlsearch.training.progress import epoch_line
     from mtlsearch.training.yaml_files import dump_yaml
 
@@ -66,7 +66,7 @@ def add(
     set_: Annotated[list[str], Option("--set", help="override a key: key.sub=value")] = [],  # noqa: B006
 ) -> None:
     """Ask a study for a trial, which it runs before those that its sampler draws."""
-    from mtlsearch.search.watching import add_trial
+    from mtlsearch.search.study.watching import add_trial
 
     console = _command.screen()
     for line in add_trial(folder, like, set_):
@@ -78,7 +78,7 @@ def stop(
     trial: Annotated[int, Argument(min=0, help="number of a running trial")],
 ) -> None:
     """Ask a running trial to stop after its epoch."""
-    from mtlsearch.search.watching import stop_trial
+    from mtlsearch.search.study.watching import stop_trial
 
     _command.screen().print(stop_trial(folder, trial), soft_wrap=True)
 
@@ -89,8 +89,8 @@ def leaderboard(
 ) -> None:
     """The trials from best to worst by the first objective, with the options in which they differ."""
     from mtlsearch.search import tables
-    from mtlsearch.search.study import best_first
-    from mtlsearch.search.watching import watch
+    from mtlsearch.search.study.study import best_first
+    from mtlsearch.search.study.watching import watch
 
     seen = watch(folder)
     trials = [trial for trial in seen.trials if trial.phase == "search"]
@@ -144,7 +144,7 @@ def fetch(
     weights: Annotated[bool, Option("--weights/--no-weights", help="bring checkpoints too")] = True,
 ) -> None:
     """Bring a study here, a running one too; called again, bring what has changed since."""
-    from mtlsearch.search.fetching import fetch as bring
+    from mtlsearch.search.storage.fetching import fetch as bring
 
     console = _command.screen()
     fetched = bring(source, to, weights)

@@ -84,9 +84,10 @@ def main(
 
     with importing():
         from mtlsearch.errors import InputError
-        from mtlsearch.search import load_plan, places, run_search
+        from mtlsearch.search import load_plan, run_search
         from mtlsearch.search.executors.resources import Demand
-        from mtlsearch.search.fetching import study_to_resume
+        from mtlsearch.search.storage import places
+        from mtlsearch.search.storage.fetching import study_to_resume
         from mtlsearch.training.storage import RemoteFolder
 
     search: dict[str, object] = {}
@@ -117,8 +118,8 @@ def main(
     before = resume or from_study
     chosen = space or ("quick" if before is None else str(before / "space.yaml"))
     if dry_run:
-        from mtlsearch.search.dry_run import dry_run as time_configurations
-        from mtlsearch.search.dry_run_page import show
+        from mtlsearch.search.dry_run.dry_run import dry_run as time_configurations
+        from mtlsearch.search.dry_run.page import show
 
         if storage is not None:
             storage.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.search_cost.notes import note
-from mtlsearch.search.exchange import Exchange
+from mtlsearch.search.trials.exchange import Exchange
 
 GIVEN, CONTROLLED, JOINED = "job given to a group", "controller runs", "worker runs"
 TAKEN, CLOSED, ENDED = "job taken by the worker", "job done", "group ended"

@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.search_cost.noted_exchange import NotedExchange
 from benchmarks.search_cost.staged_tune import _command, command
-from mtlsearch.search import exchange
+from mtlsearch.search.trials import exchange
 
 if __name__ == "__main__":
     exchange.Exchange = NotedExchange  # type: ignore[misc]

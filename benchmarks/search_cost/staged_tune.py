@@ -18,9 +18,10 @@ from mtlsearch._imports import importing  # noqa: E402
 with importing():
     import ray
 
-    from mtlsearch.search import plan, run
+    from mtlsearch.search import run
     from mtlsearch.search.executors import Executor
     from mtlsearch.search.phases import Phases
+    from mtlsearch.search.plan import plan
     from mtlsearch.tracking import uri  # noqa: F401
 note("imports")
 

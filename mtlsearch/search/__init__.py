@@ -6,9 +6,9 @@ from mtlsearch._imports import lazy_names
 
 if TYPE_CHECKING:
     from mtlsearch.search.phases import SearchOutcome
-    from mtlsearch.search.plan import SearchPlan, load_plan, shipped_spaces
+    from mtlsearch.search.plan.plan import SearchPlan, load_plan, shipped_spaces
     from mtlsearch.search.run import run_search
-    from mtlsearch.search.study import TrialState, read_trials
+    from mtlsearch.search.study.study import TrialState, read_trials
 
 __all__ = [
     "SearchOutcome",
@@ -20,13 +20,13 @@ __all__ = [
     "shipped_spaces",
 ]
 
-# a process that trains trials imports `mtlsearch.search.trainable` and waits for nothing of the search itself
+# a process that trains trials imports `mtlsearch.search.trials.trainable` and waits for nothing of the search itself
 __getattr__ = lazy_names(
     __name__,
     {
-        **dict.fromkeys(("SearchPlan", "load_plan", "shipped_spaces"), "plan"),
+        **dict.fromkeys(("SearchPlan", "load_plan", "shipped_spaces"), "plan.plan"),
         "SearchOutcome": "phases",
         "run_search": "run",
-        **dict.fromkeys(("TrialState", "read_trials"), "study"),
+        **dict.fromkeys(("TrialState", "read_trials"), "study.study"),
     },
 )

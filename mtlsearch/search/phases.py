@@ -12,22 +12,23 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from mtlsearch.search import confirm, proxy, tables
-from mtlsearch.search.budget import Budget
+from mtlsearch.search import tables
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
 from mtlsearch.search.executors import Executor
-from mtlsearch.search.plan import SearchPlan
+from mtlsearch.search.judging import confirm, proxy
+from mtlsearch.search.judging.weights import Weights
+from mtlsearch.search.judging.winner import candidates
+from mtlsearch.search.plan.plan import SearchPlan
 from mtlsearch.search.preparing import prepare
 from mtlsearch.search.recorder import Observer, Recorder, clear_up
-from mtlsearch.search.requests import Requests
-from mtlsearch.search.searcher import QueueSearcher, StudySearcher
-from mtlsearch.search.stops import BY_HAND, EARLY, out_of, stop_reason
-from mtlsearch.search.study import CONFIRMATION, WINNER, Phase, Study, TrialState
-from mtlsearch.search.study_storage import StudyStorage
+from mtlsearch.search.sampling.searcher import QueueSearcher, StudySearcher
+from mtlsearch.search.storage.study_storage import StudyStorage
+from mtlsearch.search.study.budget import Budget
+from mtlsearch.search.study.requests import Requests
+from mtlsearch.search.study.stops import BY_HAND, EARLY, out_of, stop_reason
+from mtlsearch.search.study.study import CONFIRMATION, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
-from mtlsearch.search.trainable import TrialJob
-from mtlsearch.search.weights import Weights
-from mtlsearch.search.winner import candidates
+from mtlsearch.search.trials.trainable import TrialJob
 from mtlsearch.search.words import number
 from mtlsearch.training.checkpoint import BEST
 from mtlsearch.training.problem import Problem

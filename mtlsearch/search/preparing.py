@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.budget import check_budget
-from mtlsearch.search.constraints import check_baselines
 from mtlsearch.search.executors.resources import Demand, Node, Resources, plan_trials
-from mtlsearch.search.plan import SearchPlan
+from mtlsearch.search.plan.constraints import check_baselines
+from mtlsearch.search.plan.plan import SearchPlan
+from mtlsearch.search.study.budget import check_budget
 from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing

@@ -10,10 +10,10 @@ from ray import cloudpickle
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mtlsearch.search.lost import killed_for_memory, reason_of
-from mtlsearch.search.stops import stop_reason, with_note
-from mtlsearch.search.study import Status, Study, TrialState
-from mtlsearch.search.study_storage import StudyStorage
+from mtlsearch.search.storage.study_storage import StudyStorage
+from mtlsearch.search.study.stops import stop_reason, with_note
+from mtlsearch.search.study.study import Status, Study, TrialState
+from mtlsearch.search.trials.lost import killed_for_memory, reason_of
 from mtlsearch.training.checkpoint import LAST
 from mtlsearch.training.record import RECORD, RunRecord
 

@@ -17,14 +17,14 @@ from mtlsearch._imports import importing
 from mtlsearch.search.executors import make_executor
 from mtlsearch.search.executors.inline import running_ray
 from mtlsearch.search.executors.resources import Demand, cluster_nodes, this_machine
-from mtlsearch.search.learned import learn_from
-from mtlsearch.search.node_check import check_nodes
 from mtlsearch.search.phases import Phases, SearchOutcome
-from mtlsearch.search.plan import SearchPlan
+from mtlsearch.search.plan.plan import SearchPlan
 from mtlsearch.search.preparing import check_resources, check_search, prepare
 from mtlsearch.search.recorder import mend_records
-from mtlsearch.search.study import Study
-from mtlsearch.search.study_storage import StudyStorage, check_new
+from mtlsearch.search.sampling.learned import learn_from
+from mtlsearch.search.storage.node_check import check_nodes
+from mtlsearch.search.storage.study_storage import StudyStorage, check_new
+from mtlsearch.search.study.study import Study
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.tracking.uri import check_uri
 from mtlsearch.training.storage import RemoteFolder

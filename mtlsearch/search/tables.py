@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from mtlsearch.search.confirm import Confirmed, columns, heading_of
-from mtlsearch.search.figures import metric_of
-from mtlsearch.search.plan import SearchPlan
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.judging.confirm import Confirmed, columns, heading_of
+from mtlsearch.search.plan.figures import metric_of
+from mtlsearch.search.plan.plan import SearchPlan
+from mtlsearch.search.study.study import TrialState
 from mtlsearch.search.words import number
 
 _MARKS = {"running": "…", "finished": "✓", "stopped": "✂", "failed": "✗"}
@@ -107,7 +107,7 @@ def confirmation_table(
 
 def difference_lines(plan: SearchPlan, winner: Confirmed, other: Confirmed) -> list[str]:
     """The winner against another, paired by seed, one line per objective and split."""
-    from mtlsearch.search.comparison import compare  # scipy.stats takes half a second to import
+    from mtlsearch.search.judging.comparison import compare  # scipy.stats takes half a second to import
 
     lines = []
     for one in compare(winner, other, plan.settings.objectives):

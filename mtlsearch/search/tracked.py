@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.study.study import Study, TrialState
 from mtlsearch.tracking.names import environment_tags
 from mtlsearch.training import environment
 from mtlsearch.training.record import RECORD

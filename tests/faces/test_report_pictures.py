@@ -10,7 +10,7 @@ import pytest
 from mtlsearch.faces.problem import FaceProblem
 from mtlsearch.search.report import write_report
 from mtlsearch.search.report.pictures import problem_of
-from mtlsearch.search.study import WINNER
+from mtlsearch.search.study.study import WINNER
 from mtlsearch.training import load_run_config
 from mtlsearch.training.checkpoint import save_weights
 from mtlsearch.training.problem import DrawsFigures

@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
-from mtlsearch.search.study import JOURNAL
+from mtlsearch.search.study.study import JOURNAL
 from tests.processes import alive, descendants
 
 NAME = "losing"

@@ -20,8 +20,8 @@ from examples.own_problem import Waves
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan, run_search
 from mtlsearch.search.executors.resources import Demand
-from mtlsearch.search.node_check import check_nodes
-from mtlsearch.search.study import JOURNAL
+from mtlsearch.search.storage.node_check import check_nodes
+from mtlsearch.search.study.study import JOURNAL
 from mtlsearch.training.storage import RemoteFolder
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mtlsearch.search import stops
-from mtlsearch.search.confirm import fresh_seeds
-from mtlsearch.search.plan import SearchPlan, load_plan
-from mtlsearch.search.study import CONFIRMATION, JOURNAL
+from mtlsearch.search.judging.confirm import fresh_seeds
+from mtlsearch.search.plan.plan import SearchPlan, load_plan
+from mtlsearch.search.study import stops
+from mtlsearch.search.study.study import CONFIRMATION, JOURNAL
 from mtlsearch.training.merge import merge
 from mtlsearch.training.yaml_files import dump_yaml
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mtlsearch.search import load_plan, samplers
-from mtlsearch.search.asking import Asker
+from mtlsearch.search import load_plan
+from mtlsearch.search.sampling import samplers
+from mtlsearch.search.sampling.asking import Asker
 
 pytestmark = pytest.mark.usefixtures("at_root")
 
@@ -73,7 +74,7 @@ def test_the_gaussian_process_says_nothing_on_the_screen() -> None:
     """In a Python of its own, since Optuna says some things once; an option brings a parameter that is not modelled."""
     program = """
 from mtlsearch.search import load_plan
-from mtlsearch.search.asking import Asker
+from mtlsearch.search.sampling.asking import Asker
 
 plan = load_plan("examples/own_space.yaml", [], {"sampler": {"name": "gp", "startup_trials": 1}})
 asker = Asker(plan.space, plan.settings)

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, read_trials, run_search
-from mtlsearch.search.budget import Budget, Usage, check_budget
 from mtlsearch.search.executors.resources import Demand
-from mtlsearch.search.settings import SearchSettings
-from mtlsearch.search.study import Study
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.study.budget import Budget, Usage, check_budget
+from mtlsearch.search.study.study import Study
 
 SETTINGS: dict[str, Any] = {"objectives": {"val/x": "min"}}
 

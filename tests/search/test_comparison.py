@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.comparison import Comparison, compare, over_seeds, over_seeds_and_samples
-from mtlsearch.search.confirm import Confirmed
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.judging.comparison import Comparison, compare, over_seeds, over_seeds_and_samples
+from mtlsearch.search.judging.confirm import Confirmed
+from mtlsearch.search.study.study import TrialState
 from mtlsearch.training.sample_scores import SCORES, SampleScores, Scores, load_scores, save_scores, scores_or_none
 
 OBJECTIVES = ["val/nme", "cost/macs"]

@@ -9,11 +9,11 @@ from ray.tune.search import Searcher
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.constraints import DRAWS, Checker, check_baselines
-from mtlsearch.search.plan import SearchPlan
-from mtlsearch.search.searcher import StudySearcher
-from mtlsearch.search.settings import Constraints
-from mtlsearch.search.study import Study, TrialState
+from mtlsearch.search.plan.constraints import DRAWS, Checker, check_baselines
+from mtlsearch.search.plan.plan import SearchPlan
+from mtlsearch.search.plan.settings import Constraints
+from mtlsearch.search.sampling.searcher import StudySearcher
+from mtlsearch.search.study.study import Study, TrialState
 from mtlsearch.training.recipes import load_run_config
 
 pytestmark = pytest.mark.usefixtures("at_root")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.distributions import Options, Range, parse_distribution
+from mtlsearch.search.plan.distributions import Options, Range, parse_distribution
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ from examples.own_problem import Waves
 from mtlsearch import tune
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.dry_run import DryRun, Timed, dry_run
-from mtlsearch.search.dry_run_page import show, space_lines
+from mtlsearch.search.dry_run.drawing import sample_configs
+from mtlsearch.search.dry_run.dry_run import DryRun, Timed, dry_run
+from mtlsearch.search.dry_run.page import show, space_lines
+from mtlsearch.search.dry_run.prediction import affordable_trials, expected_survival, makespan, predict
 from mtlsearch.search.executors.resources import Resources
-from mtlsearch.search.prediction import affordable_trials, expected_survival, makespan, predict
-from mtlsearch.search.sampling import sample_configs
-from mtlsearch.search.settings import SearchSettings
-from mtlsearch.search.space import Space
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.plan.space import Space
 from mtlsearch.training import load_run_config, run_training
 from mtlsearch.training.rehearsal import EpochCost, Rehearsal, rehearse
 

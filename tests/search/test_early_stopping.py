@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mtlsearch.search.early_stopping import Hyperband, MedianRule, SuccessiveHalving, make_rule
 from mtlsearch.search.early_stopping.rule import Never
-from mtlsearch.search.pareto import best_first, fronts, spread_order
-from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.study.pareto import best_first, fronts, spread_order
 
 ONE = {"val/a": "min"}
 TWO = {"val/a": "min", "val/b": "max"}

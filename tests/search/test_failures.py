@@ -14,8 +14,8 @@ from rich.console import Console
 
 from examples.own_problem import Waves
 from mtlsearch.search import load_plan, run_search
-from mtlsearch.search.journal import read_journal
-from mtlsearch.search.study import JOURNAL
+from mtlsearch.search.study.journal import read_journal
+from mtlsearch.search.study.study import JOURNAL
 
 pytestmark = [
     pytest.mark.ray,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from mtlsearch.search.dry_run.gpu_sharing import advice, fitting, share_of, trials_of
 from mtlsearch.search.executors.resources import Demand, Node, Resources, plan_trials
-from mtlsearch.search.gpu_sharing import advice, fitting, share_of, trials_of
 
 
 def test_a_share_lets_so_many_trials_on_a_gpu_and_no_more() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.learned import learn_from
-from mtlsearch.search.searcher import StudySearcher
-from mtlsearch.search.study import Study
+from mtlsearch.search.sampling.learned import learn_from
+from mtlsearch.search.sampling.searcher import StudySearcher
+from mtlsearch.search.study.study import Study
 from tests.search.studies import EPOCHS, Writer
 
 pytestmark = pytest.mark.usefixtures("at_root")

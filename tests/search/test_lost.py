@@ -4,7 +4,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from mtlsearch.search.lost import killed_for_memory, reason_of
+from mtlsearch.search.trials.lost import killed_for_memory, reason_of
 
 
 def test_of_a_group_the_worker_that_was_struck_is_named_and_not_those_that_missed_it() -> None:

@@ -8,9 +8,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from mtlsearch.search.judging.winner import pareto_front
 from mtlsearch.search.report.optuna_storage import STORAGE, write_storage
 from mtlsearch.search.report.source import read_study
-from mtlsearch.search.winner import pareto_front
 from tests.search.studies import Writer, large_study
 
 pytestmark = pytest.mark.usefixtures("at_root")

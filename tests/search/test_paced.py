@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mtlsearch.search import paced
-from mtlsearch.search.paced import Paced
+from mtlsearch.search.study import paced
+from mtlsearch.search.study.paced import Paced
 
 
 class Clock:

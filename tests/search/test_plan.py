@@ -7,8 +7,8 @@ import pytest
 from mtlsearch import strategies
 from mtlsearch.errors import InputError
 from mtlsearch.gradients import strategy_info
-from mtlsearch.search.plan import load_plan, shipped_spaces
-from mtlsearch.search.study import study_files
+from mtlsearch.search.plan.plan import load_plan, shipped_spaces
+from mtlsearch.search.study.study import study_files
 
 pytestmark = pytest.mark.usefixtures("at_root")
 

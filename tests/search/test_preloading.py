@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.tune.execution import class_cache
 
-from mtlsearch.search.plan import load_plan
+from mtlsearch.search.plan.plan import load_plan
 
 
 def imported(statement: str) -> set[str]:
@@ -20,9 +20,9 @@ def imported(statement: str) -> set[str]:
 
 
 def test_processes_that_train_import_no_search_and_the_driver_nothing_that_can_wait() -> None:
-    worker = imported("import mtlsearch.search.preloaded")
-    assert {"torch", "ray.tune", "mtlsearch.search.trainable"} <= worker
-    assert not worker & {"optuna", "mlflow", "mtlsearch.search.run", "mtlsearch.search.study", "scipy.stats"}
+    worker = imported("import mtlsearch.search.trials.preloaded")
+    assert {"torch", "ray.tune", "mtlsearch.search.trials.trainable"} <= worker
+    assert not worker & {"optuna", "mlflow", "mtlsearch.search.run", "mtlsearch.search.study.study", "scipy.stats"}
     driver = imported("from mtlsearch.search import run_search")
     assert "mtlsearch.search.run" in driver
     assert not driver & {"mlflow", "scipy.stats", "plotly", "matplotlib"}
@@ -49,7 +49,7 @@ def test_tune_asks_for_no_processes_but_those_that_are_ready(shared_ray: None) -
     @ray.remote(num_cpus=1)
     class Trial:
         def has(self) -> tuple[str | None, bool]:
-            return os.environ.get("PL_DISABLE_FORK"), "mtlsearch.search.trainable" in sys.modules
+            return os.environ.get("PL_DISABLE_FORK"), "mtlsearch.search.trials.trainable" in sys.modules
 
     remote = class_cache._ActorClassCache().get(Trial.__ray_metadata__.modified_class)
     assert not remote._default_options["runtime_env"].get("env_vars"), "with any, Ray starts a process for each trial"

@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mtlsearch.search import read_trials
-from mtlsearch.search.journal import read_journal
-from mtlsearch.search.study import JOURNAL
+from mtlsearch.search.study.journal import read_journal
+from mtlsearch.search.study.study import JOURNAL
 from mtlsearch.training import load_record
 from tests.processes import alive, descendants
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.proxy import Fidelity, choose_pairs, collect_pairs, fidelity
+from mtlsearch.search.judging.proxy import Fidelity, choose_pairs, collect_pairs, fidelity
 from mtlsearch.search.report.sections import proxy
 from mtlsearch.search.report.source import read_study
 from tests.search.studies import Writer

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from mtlsearch.errors import InputError
-from mtlsearch.search import load_plan, stops
+from mtlsearch.search import load_plan
 from mtlsearch.search.report import write_report
 from mtlsearch.search.report.chart import Axis, Line, readable_span
 from mtlsearch.search.report.section import short_names
@@ -27,7 +27,8 @@ from mtlsearch.search.report.sections.rungs import rungs, spearman
 from mtlsearch.search.report.sections.slices import boundary_warnings
 from mtlsearch.search.report.source import read_study
 from mtlsearch.search.simulation.replay import replay_study
-from mtlsearch.search.study import JOURNAL
+from mtlsearch.search.study import stops
+from mtlsearch.search.study.study import JOURNAL
 from tests.search.studies import EPOCHS, NAMES, Writer, curve, large_study
 
 pytestmark = pytest.mark.usefixtures("at_root")

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, read_trials, run_search
-from mtlsearch.search.requests import Requests
-from mtlsearch.search.study import JOURNAL, Study
-from mtlsearch.search.watching import add_trial, stop_trial, watch
+from mtlsearch.search.study.requests import Requests
+from mtlsearch.search.study.study import JOURNAL, Study
+from mtlsearch.search.study.watching import add_trial, stop_trial, watch
 
 pytestmark = [
     pytest.mark.ray,

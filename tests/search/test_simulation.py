@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from mtlsearch.errors import InputError
 from mtlsearch.search.early_stopping import SuccessiveHalving
 from mtlsearch.search.early_stopping.rule import Never
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.plan.space import Space
 from mtlsearch.search.report.source import read_study
-from mtlsearch.search.settings import SearchSettings
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.orders import Listed, PointDistances, make_order
 from mtlsearch.search.simulation.outcome import outcome_of
 from mtlsearch.search.simulation.replay import concurrency, curves_of, replay_study
 from mtlsearch.search.simulation.simulator import simulate
-from mtlsearch.search.space import Space
 from mtlsearch.study import simulate as simulate_command
 from tests.search.studies import EPOCHS, NAMES, Writer, large_study
 

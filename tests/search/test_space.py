@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.distributions import Range
-from mtlsearch.search.space import Space
+from mtlsearch.search.plan.distributions import Range
+from mtlsearch.search.plan.space import Space
 
 BASE = {
     "losses": {"landmarks": {"kind": "smooth_l1", "beta": 1.0, "weight": 1.0}},

@@ -18,13 +18,15 @@ from rich.console import Console
 
 from examples.own_problem import SIZES, Waves
 from mtlsearch.errors import InputError
-from mtlsearch.search import SearchOutcome, load_plan, places, run_search, study_storage, trial_files
-from mtlsearch.search.fetching import fetch, study_to_resume
-from mtlsearch.search.study import JOURNAL, Study, TrialState, read_trials, trial_folder
-from mtlsearch.search.study_storage import StudyStorage, check_new
-from mtlsearch.search.trainable import TrialJob, run_trial
-from mtlsearch.search.trial_files import TrialFiles
-from mtlsearch.search.watching import watch
+from mtlsearch.search import SearchOutcome, load_plan, run_search
+from mtlsearch.search.storage import places, study_storage
+from mtlsearch.search.storage.fetching import fetch, study_to_resume
+from mtlsearch.search.storage.study_storage import StudyStorage, check_new
+from mtlsearch.search.study.study import JOURNAL, Study, TrialState, read_trials, trial_folder
+from mtlsearch.search.study.watching import watch
+from mtlsearch.search.trials import trial_files
+from mtlsearch.search.trials.trainable import TrialJob, run_trial
+from mtlsearch.search.trials.trial_files import TrialFiles
 from mtlsearch.training import find_record, load_run_config, run_training, storage
 from mtlsearch.training.checkpoint import BEST, LAST, load_weights
 from mtlsearch.training.recipes import parse_run_config

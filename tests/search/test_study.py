@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from mtlsearch.errors import InputError
-from mtlsearch.search import study as study_module
-from mtlsearch.search.plan import SearchPlan, load_plan
-from mtlsearch.search.requests import Requests
-from mtlsearch.search.searcher import StudySearcher
-from mtlsearch.search.stops import EARLY, stop_reason
-from mtlsearch.search.study import JOURNAL, LEADERBOARD, Study, TrialState, read_trials
-from mtlsearch.search.watching import stop_trial, watch
+from mtlsearch.search.plan.plan import SearchPlan, load_plan
+from mtlsearch.search.sampling.searcher import StudySearcher
+from mtlsearch.search.study import study as study_module
+from mtlsearch.search.study.requests import Requests
+from mtlsearch.search.study.stops import EARLY, stop_reason
+from mtlsearch.search.study.study import JOURNAL, LEADERBOARD, Study, TrialState, read_trials
+from mtlsearch.search.study.watching import stop_trial, watch
 from mtlsearch.study import show
 
 pytestmark = pytest.mark.usefixtures("at_root")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mtlsearch.search import load_plan
-from mtlsearch.search.study import Study, TrialState
-from mtlsearch.search.weights import Weights
-from mtlsearch.search.winner import candidates, pareto_front
+from mtlsearch.search.judging.weights import Weights
+from mtlsearch.search.judging.winner import candidates, pareto_front
+from mtlsearch.search.study.study import Study, TrialState
 from mtlsearch.training.checkpoint import BEST
 
 pytestmark = pytest.mark.usefixtures("at_root")

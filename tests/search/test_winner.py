@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlsearch.search.confirm import Confirmed, confirmation_csv, fresh_seeds, ranking
-from mtlsearch.search.settings import FirstObjective, SearchSettings, Within
-from mtlsearch.search.study import TrialState
-from mtlsearch.search.winner import candidates, mean_ratio, pareto_front, rank
+from mtlsearch.search.judging.confirm import Confirmed, confirmation_csv, fresh_seeds, ranking
+from mtlsearch.search.judging.winner import candidates, mean_ratio, pareto_front, rank
+from mtlsearch.search.plan.settings import FirstObjective, SearchSettings, Within
+from mtlsearch.search.study.study import TrialState
 
 OBJECTIVES = {"val/nme": "min", "val/mae": "min"}
 

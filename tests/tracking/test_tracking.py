@@ -12,7 +12,7 @@ from mlflow.entities import RunData
 
 from mtlsearch.errors import InputError
 from mtlsearch.search import load_plan
-from mtlsearch.search.study import Study
+from mtlsearch.search.study.study import Study
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.tracking import Tracker, fetch_artifact, resolve_uri
 from mtlsearch.tracking import writer as writer_module

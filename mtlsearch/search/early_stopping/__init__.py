@@ -6,8 +6,8 @@ from mtlsearch.search.early_stopping.halving import Hyperband, SuccessiveHalving
 from mtlsearch.search.early_stopping.median import MedianRule
 from mtlsearch.search.early_stopping.rule import Never, StoppingRule
 from mtlsearch.search.early_stopping.scheduler import RuleScheduler
-from mtlsearch.search.settings import ASHA, Median, MultiObjectiveASHA, SearchSettings
-from mtlsearch.search.settings import Hyperband as HyperbandSettings
+from mtlsearch.search.plan.settings import ASHA, Median, MultiObjectiveASHA, SearchSettings
+from mtlsearch.search.plan.settings import Hyperband as HyperbandSettings
 
 
 def make_rule(settings: SearchSettings, epochs: int) -> StoppingRule:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtlsearch.search.early_stopping.rule import Figures
-from mtlsearch.search.pareto import best_first, cost
+from mtlsearch.search.study.pareto import best_first, cost
 from mtlsearch.training.seeding import derive_seed
 
 

@@ -10,7 +10,7 @@ import math
 from bisect import insort
 from collections import defaultdict
 
-from mtlsearch.search.pareto import Figures, cost
+from mtlsearch.search.study.pareto import Figures, cost
 
 
 class MedianRule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from mtlsearch.search.pareto import Figures
+from mtlsearch.search.study.pareto import Figures
 
 
 class StoppingRule(Protocol):

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mtlsearch.search.early_stopping.rule import StoppingRule
-from mtlsearch.search.stops import EARLY
+from mtlsearch.search.study.stops import EARLY
 
 
 class RuleScheduler(FIFOScheduler):

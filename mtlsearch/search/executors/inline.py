@@ -16,12 +16,12 @@ from ray.tune.execution import class_cache
 from mtlsearch.errors import InputError
 from mtlsearch.search.executors.executor import Executor
 from mtlsearch.search.executors.resources import Resources
-from mtlsearch.search.trainable import tune_trainable
+from mtlsearch.search.trials.trainable import tune_trainable
 
 #: Ray takes a given 127.0.0.1 for "any interface" unless clusters are disabled, as they are by default on macOS and
 #: Windows
 _LOOPBACK = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
-_PRELOADED = "mtlsearch.search.preloaded"
+_PRELOADED = "mtlsearch.search.trials.preloaded"
 #: trials pass numbers, not arrays
 _OBJECT_STORE_BYTES = 200_000_000
 

@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.exchange import running_exchange
 from mtlsearch.search.executors.inline import running_ray, variables_set
 from mtlsearch.search.executors.resources import Demand, plan_trials, this_machine
-from mtlsearch.search.trainable import TrialJob
-from mtlsearch.search.worker_group import GroupRun, WorkerGroup, train_settings
+from mtlsearch.search.trials.exchange import running_exchange
+from mtlsearch.search.trials.trainable import TrialJob
+from mtlsearch.search.trials.worker_group import GroupRun, WorkerGroup, train_settings
 from mtlsearch.training.checkpoint import LAST, load_last
 from mtlsearch.training.config import RunConfig
 from mtlsearch.training.environment import available_cpus

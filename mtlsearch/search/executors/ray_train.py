@@ -12,10 +12,10 @@ from ray.actor import ActorHandle
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mtlsearch.search.exchange import ON_HEAD, running_exchange
 from mtlsearch.search.executors.executor import Executor
 from mtlsearch.search.executors.resources import Resources
-from mtlsearch.search.worker_group import TrialDriver, WorkerGroup
+from mtlsearch.search.trials.exchange import ON_HEAD, running_exchange
+from mtlsearch.search.trials.worker_group import TrialDriver, WorkerGroup
 from mtlsearch.training.storage import RemoteFolder
 
 

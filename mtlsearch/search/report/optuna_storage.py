@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from mtlsearch.search.report.source import StudyRecord
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.study import TrialState
 
 STORAGE = "optuna.log"
 #: a stopped trial is pruned: Optuna knows it by its course, and it has no final values

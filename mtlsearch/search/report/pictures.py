@@ -10,7 +10,7 @@ import torch
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.report.source import StudyRecord
-from mtlsearch.search.study import WINNER
+from mtlsearch.search.study.study import WINNER
 from mtlsearch.training.checkpoint import load_weights
 from mtlsearch.training.problem import DrawsFigures, Problem, find_problem
 from mtlsearch.training.recipes import parse_run_config

@@ -11,13 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from mtlsearch.errors import InputError
-from mtlsearch.search import confirm
-from mtlsearch.search.figures import is_cost
-from mtlsearch.search.journal import Event, read_journal
-from mtlsearch.search.settings import SearchSettings
-from mtlsearch.search.space import Space
-from mtlsearch.search.study import CONFIRMATION, JOURNAL, TrialState, replay
-from mtlsearch.search.winner import candidates
+from mtlsearch.search.judging import confirm
+from mtlsearch.search.judging.winner import candidates
+from mtlsearch.search.plan.figures import is_cost
+from mtlsearch.search.plan.settings import SearchSettings
+from mtlsearch.search.plan.space import Space
+from mtlsearch.search.study.journal import Event, read_journal
+from mtlsearch.search.study.study import CONFIRMATION, JOURNAL, TrialState, replay
 from mtlsearch.training.loop import Row
 from mtlsearch.training.schema import validate
 from mtlsearch.training.yaml_files import read_yaml

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mtlsearch.search.pareto import Figures, Objectives, cost
-from mtlsearch.search.space import Point
+from mtlsearch.search.plan.space import Point
+from mtlsearch.search.study.pareto import Figures, Objectives, cost
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 
-from mtlsearch.search.asking import Asker
-from mtlsearch.search.distributions import Range
-from mtlsearch.search.pareto import Figures
-from mtlsearch.search.settings import RandomSampler, SearchSettings
+from mtlsearch.search.plan.distributions import Range
+from mtlsearch.search.plan.settings import RandomSampler, SearchSettings
+from mtlsearch.search.plan.space import Point, Space
+from mtlsearch.search.sampling.asking import Asker
 from mtlsearch.search.simulation.curves import Curve
-from mtlsearch.search.space import Point, Space
+from mtlsearch.search.study.pareto import Figures
 from mtlsearch.training.seeding import derive_seed
 
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtlsearch.search.pareto import Figures, Objectives
-from mtlsearch.search.settings import SearchSettings
+from mtlsearch.search.judging.winner import rank
+from mtlsearch.search.plan.settings import SearchSettings
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.simulator import Run
-from mtlsearch.search.winner import rank
+from mtlsearch.search.study.pareto import Figures, Objectives
 
 #: of the trials whose end is known, the share that a search should not stop
 BEST_SHARE = 0.1
@@ -45,7 +45,7 @@ class Outcome:
 
 def outcome_of(runs: Sequence[Run], curves: Sequence[Curve], settings: SearchSettings) -> Outcome:
     """curves: all that are known, of which the runs tried some. Better is what the rule for winners ranks first
-    (`mtlsearch.search.winner.rank`)."""
+    (`mtlsearch.search.judging.winner.rank`)."""
     objectives = settings.objectives
     by_status = {status: [run for run in runs if run.status == status] for status in ("finished", "stopped", "unknown")}
     stopped = by_status["stopped"]

@@ -10,13 +10,13 @@ from typing import Any
 
 from mtlsearch.errors import InputError
 from mtlsearch.search.early_stopping import make_rule
+from mtlsearch.search.plan.settings import GridSampler, Hyperband, SearchSettings
 from mtlsearch.search.report.source import StudyRecord, epochs_of, read_study, stage_ends
-from mtlsearch.search.settings import GridSampler, Hyperband, SearchSettings
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.orders import Listed, make_order
 from mtlsearch.search.simulation.outcome import Outcome, outcome_of
 from mtlsearch.search.simulation.simulator import Run, RunStatus, simulate
-from mtlsearch.search.stops import stopped_early
+from mtlsearch.search.study.stops import stopped_early
 from mtlsearch.training.merge import merge
 from mtlsearch.training.schema import validate
 

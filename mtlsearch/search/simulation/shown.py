@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from mtlsearch.search.settings import RandomSampler
+from mtlsearch.search.plan.settings import RandomSampler
 from mtlsearch.search.simulation.outcome import BEST_SHARE, Outcome
 from mtlsearch.search.simulation.replay import Replay
 

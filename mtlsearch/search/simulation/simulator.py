@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtlsearch.search.early_stopping import StoppingRule
-from mtlsearch.search.pareto import Figures, Objectives
 from mtlsearch.search.simulation.curves import Curve
 from mtlsearch.search.simulation.orders import Order
+from mtlsearch.search.study.pareto import Figures, Objectives
 
 RunStatus = Literal["running", "finished", "stopped", "failed", "unknown"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mtlsearch.search.comparison import Comparison, compare
-from mtlsearch.search.confirm import ENOUGH_SEEDS, Confirmed, certainty, columns, heading_of
-from mtlsearch.search.figures import is_constant
+from mtlsearch.search.judging.comparison import Comparison, compare
+from mtlsearch.search.judging.confirm import ENOUGH_SEEDS, Confirmed, certainty, columns, heading_of
+from mtlsearch.search.judging.winner import pareto_front
+from mtlsearch.search.plan.figures import is_constant
 from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, figure
 from mtlsearch.search.tables import choices
-from mtlsearch.search.winner import pareto_front
 from mtlsearch.search.words import number
 
 _SHOWN = 10

@@ -9,7 +9,7 @@ from statistics import fmean
 from mtlsearch.search.report.chart import Axis, Chart, Heat, Panel
 from mtlsearch.search.report.section import Section
 from mtlsearch.search.report.source import StudyRecord
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.study import TrialState
 from mtlsearch.training.conflicts import PREFIX, pair_of
 
 #: epochs that get a column of their own; more are gathered

@@ -7,12 +7,12 @@ from collections import Counter
 
 import numpy as np
 
-from mtlsearch.search.distributions import Options, Range
-from mtlsearch.search.pareto import best_first, costs_of
+from mtlsearch.search.plan.distributions import Options, Range
 from mtlsearch.search.report.chart import BASELINE, FAINT, GOOD, WINNER, Axis, Chart, Line, Panel, grouped
 from mtlsearch.search.report.section import Section, short_names
 from mtlsearch.search.report.source import StudyRecord, figure
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.pareto import best_first, costs_of
+from mtlsearch.search.study.study import TrialState
 
 #: axes beyond which the picture is a hatching
 _AXES = 12

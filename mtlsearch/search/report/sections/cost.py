@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from mtlsearch.search.figures import cost_of
+from mtlsearch.search.plan.figures import cost_of
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, seconds_of
-from mtlsearch.search.study import PHASES, TrialState
+from mtlsearch.search.study.study import PHASES, TrialState
 from mtlsearch.search.words import duration, number
 from mtlsearch.training.costs import COSTS
 

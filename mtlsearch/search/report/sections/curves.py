@@ -19,7 +19,7 @@ from mtlsearch.search.report.chart import (
 )
 from mtlsearch.search.report.section import Section
 from mtlsearch.search.report.source import StudyRecord
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.study import TrialState
 
 #: of the best that get a colour of their own
 _NAMED = 4

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.study import TrialState
 
 _NUMBERS = re.compile(r"[-+]?\d+(\.\d*)?([eE][-+]?\d+)?|\b(nan|inf)\b")
 #: trials that are named in one row

@@ -6,7 +6,6 @@ from itertools import combinations, islice
 
 import numpy as np
 
-from mtlsearch.search.pareto import costs_of, fronts
 from mtlsearch.search.report.chart import (
     BASELINE,
     GOOD,
@@ -21,7 +20,8 @@ from mtlsearch.search.report.chart import (
 )
 from mtlsearch.search.report.section import Section
 from mtlsearch.search.report.source import StudyRecord, figure
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.pareto import costs_of, fronts
+from mtlsearch.search.study.study import TrialState
 
 #: pairs of objectives that are shown: all pairs of four
 _PAIRS = 6

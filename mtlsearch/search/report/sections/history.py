@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from mtlsearch.search.pareto import cost
 from mtlsearch.search.report.chart import (
     BASELINE,
     FAINT,
@@ -21,7 +20,8 @@ from mtlsearch.search.report.chart import (
 )
 from mtlsearch.search.report.section import Section
 from mtlsearch.search.report.source import StudyRecord, figure, last_stage, stage_ends
-from mtlsearch.search.stops import stopped_early
+from mtlsearch.search.study.pareto import cost
+from mtlsearch.search.study.stops import stopped_early
 
 
 def section(study: StudyRecord) -> Section:

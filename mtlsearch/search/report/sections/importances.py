@@ -13,10 +13,10 @@ from collections import Counter
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from mtlsearch.search.pareto import cost
 from mtlsearch.search.report.chart import BASELINE, Axis, Bars, Chart, Panel
 from mtlsearch.search.report.section import Section, short_names
 from mtlsearch.search.report.source import StudyRecord, figure
+from mtlsearch.search.study.pareto import cost
 
 #: trials below which the best tenth is one or two, and importances are chance
 ENOUGH_TRIALS = 20

@@ -6,11 +6,11 @@ import shlex
 from collections import Counter
 from datetime import datetime, timezone
 
-from mtlsearch.search.distributions import Options
+from mtlsearch.search.plan.distributions import Options
+from mtlsearch.search.plan.settings import SearchSettings
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, seconds_of
-from mtlsearch.search.settings import SearchSettings
-from mtlsearch.search.study import PHASES, Status
+from mtlsearch.search.study.study import PHASES, Status
 from mtlsearch.search.words import duration, number
 from mtlsearch.training.record import BEST_RECORD
 from mtlsearch.training.schema import Section as Settings

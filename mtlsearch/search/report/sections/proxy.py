@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtlsearch.search.proxy import Pair, collect_pairs, fidelity
+from mtlsearch.search.judging.proxy import Pair, collect_pairs, fidelity
 from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, figure

@@ -7,12 +7,12 @@ from statistics import fmean
 
 import numpy as np
 
-from mtlsearch.search.correlation import WEAK, caution, spearman
 from mtlsearch.search.early_stopping import make_rule
+from mtlsearch.search.judging.correlation import WEAK, caution, spearman
 from mtlsearch.search.report.section import Section, Table
 from mtlsearch.search.report.source import StudyRecord, epochs_of, figure, last_stage, row_seconds
-from mtlsearch.search.stops import stopped_early
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.stops import stopped_early
+from mtlsearch.search.study.study import TrialState
 from mtlsearch.search.words import duration, number
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mtlsearch.search.distributions import Options, Range
+from mtlsearch.search.plan.distributions import Options, Range
 from mtlsearch.search.report.chart import BASELINE, OTHER, WINNER, Axis, Chart, Panel, Points, Symbol, readable_span
 from mtlsearch.search.report.section import Section
 from mtlsearch.search.report.source import StudyRecord, figure
-from mtlsearch.search.study import TrialState
+from mtlsearch.search.study.study import TrialState
 from mtlsearch.search.words import number
 
 #: share of a range at either end in which a winner says that the range was too narrow

@@ -1,0 +1,1 @@
+"""Who wins: ranking, confirmation, comparison, full size, whose weights are kept."""

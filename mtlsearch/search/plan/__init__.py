@@ -1,0 +1,1 @@
+"""What is searched: the space, its distributions, settings and constraints."""

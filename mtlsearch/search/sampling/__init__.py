@@ -1,0 +1,1 @@
+"""What is tried next: samplers, what they are told, and the searcher that Ray asks."""
