@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,31 @@ import torch
 ROOT = Path(__file__).parents[1]
 
 
-#: tests that need a Ray: together they take longest
-_NEED_RAY = ("tests/cluster/", "tests/search/", "tests/tracking/test_server.py")
+@cache
+def shares_ray(file: str) -> bool:
+    """Whether a test file uses the session's Ray."""
+    return "shared_ray" in (ROOT / file).read_text()
+
+
+def file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share out the tests, what takes longest comes first."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(_NEED_RAY))
+        items.sort(key=lambda item: (not shares_ray(file_of(item.nodeid)), not item.get_closest_marker("ray")))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where processes share out the tests (make test), one takes all that need a Ray and starts one; the others go file
-    by file to whoever is free."""
+    """One process takes all that share a Ray, so that one is started; the others go file by file to whoever is free."""
     from xdist.scheduler import LoadScopeScheduling
 
     class RayInOneProcess(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(_NEED_RAY) else nodeid.partition("::")[0]
+            file = file_of(nodeid)
+            return "shared Ray" if shares_ray(file) else file
 
     config.option.loadscopereorder = False
     return RayInOneProcess(config, log)
