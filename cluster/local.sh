@@ -34,7 +34,7 @@ running() {
     # shellcheck source=/dev/null
     source "$state"
     # a number may have gone to someone else's process since
-    [[ $(ps -p "$pid" -o args= 2>/dev/null) == *"$temp"* ]]
+    [[ $(ps -ww -p "$pid" -o args= 2>/dev/null) == *"$temp"* ]]
 }
 
 left() {

@@ -47,8 +47,8 @@ class Counted(Waves):
 
     def batch(self, indices: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         folder = Path(os.environ["MTLSEARCH_CACHE"])
-        if trained(folder) == BATCHES + 2 and not (folder / "killed").exists():
-            (folder / "killed").touch()
+        if trained(folder) == BATCHES + 2 and not (folder / "killed while it stored").exists():
+            (folder / "killed while it stored").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         with (folder / "batches").open("ab") as file:
             file.write(b".")
@@ -120,7 +120,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, shared_ray: None, place: Remo
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore:::ray")
 def test_a_trial_goes_on_from_the_storage_and_the_copy_is_whole(kept: Path, place: RemoteFolder) -> None:
-    assert Path(os.environ["MTLSEARCH_CACHE"], "killed").exists()
+    assert Path(os.environ["MTLSEARCH_CACHE"], "killed while it stored").exists()
     assert trained() == BATCHES + 2 + (EPOCHS - 1) * BATCHES + EPOCHS * BATCHES, "an epoch that was stored is not again"
     trial, confirmed = read_trials(kept)
     assert [row["epoch"] for row in trial.history] == [1, 2, 3], "no gap and no epoch twice"
