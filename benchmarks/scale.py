@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import os
+import re
 import statistics
 import tempfile
 import threading
@@ -94,7 +95,8 @@ def exchange(folder: Path) -> Rows:
 
 def memory(folder: Path) -> Rows:
     """Unique bytes of each process of Ray, at their most, while two trials train one after the other."""
-    most: dict[str, float] = defaultdict(float)
+    most: dict[int, float] = defaultdict(float)
+    titles: dict[int, str] = {}
     ended = threading.Event()
 
     def watch() -> None:
@@ -103,8 +105,10 @@ def memory(folder: Path) -> Rows:
                 try:
                     title = " ".join(process.cmdline())
                     if title.startswith("ray::"):
-                        title = title.partition(".")[0].partition("(")[0].strip()
-                        most[title] = max(most[title], process.memory_full_info().uss)
+                        titles.setdefault(process.pid, "")
+                        if "IDLE" not in title:  # what it became, under the first name that it had then
+                            titles[process.pid] = titles[process.pid] or re.split(r"[.( ]", title)[0]
+                        most[process.pid] = max(most[process.pid], process.memory_full_info().uss)
                 except psutil.Error:
                     continue
 
@@ -121,7 +125,7 @@ def memory(folder: Path) -> Rows:
     )
     ended.set()
     watching.join()
-    rows = [(title, size / 1e6, "MB") for title, size in sorted(most.items()) if "IDLE" not in title]
+    rows = [(title, most[pid] / 1e6, "MB") for pid, title in sorted(titles.items(), key=lambda one: one[1]) if title]
     return [*rows, ("this process, the search", psutil.Process().memory_full_info().uss / 1e6, "MB")]
 
 
