@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mtlsearch.search import tables
 from mtlsearch.search.early_stopping import RuleScheduler, StoppingRule, make_rule
-from mtlsearch.search.executors import Executor
+from mtlsearch.search.executors import Executor, ExecutorLost
 from mtlsearch.search.judging import confirm, proxy
 from mtlsearch.search.judging.weights import Weights
 from mtlsearch.search.judging.winner import candidates
@@ -139,7 +139,10 @@ class Phases:
         with self._table() as table:
             observers: list[Observer] = [self.tracked, Weights(self.study), table]
             recorder = Recorder(self.study, observers, stopped, share, self.storage)
-            executor.run(phase, searcher, scheduler, recorder, trials)
+            try:
+                executor.run(phase, searcher, scheduler, recorder, trials)
+            except ExecutorLost as reason:
+                self.console.print(f"\nthe search cannot go on here: {reason}")
 
     def _train_alone(
         self,

@@ -107,8 +107,9 @@ class Tracker:
             nonlocal tries
             tries += 1
             whole = {**tags, names.PARENT_TAG: parent.run_id}
-            # a try whose answer was lost on the way may have made it
-            self._make(run, name, whole, again if tries == 1 else tuple(whole))
+            # a try whose answer was lost on the way may have made it; MLflow's filters know no quotes in quotes
+            known = [key for key, value in whole.items() if "'" not in str(value)]
+            self._make(run, name, whole, again if tries == 1 else known)
 
         self.write(make)
         return run

@@ -33,15 +33,25 @@ def test_what_fits_is_said_and_what_does_not(trial: float, share: float, words: 
 
 
 @pytest.mark.parametrize(
-    ("workers", "share", "gpus", "alone"),
-    [(1, 0.25, 2, 1.0), (1, 1.0, 2, 1.0), (1, 2.0, 4, 2.0), (2, 0.25, 1, 0.5), (2, 0.25, 2, 1.0), (1, 0.0, 0, 0.0)],
+    ("workers", "share", "nodes", "alone"),
+    [
+        (1, 0.25, [Node(8, 2)], 1.0),
+        (1, 1.0, [Node(8, 2)], 1.0),
+        (1, 2.0, [Node(8, 4)], 2.0),
+        (2, 0.25, [Node(8, 1)], 0.5),
+        (2, 0.25, [Node(8, 2)], 1.0),
+        (3, 0.25, [Node(8, 2)], 0.5),  # two thirds of a GPU are found once on each
+        (3, 0.25, [Node(8, 1), Node(8, 1)], 0.5),
+        (4, 0.25, [Node(8, 1), Node(2, 8)], 1 / 3),  # the second has the CPUs of one worker
+        (1, 0.0, [Node(8, 0)], 0.0),
+    ],
 )
 def test_alone_a_worker_has_whole_gpus_as_far_as_there_are(
-    workers: int, share: float, gpus: float, alone: float
+    workers: int, share: float, nodes: list[Node], alone: float
 ) -> None:
     among = Resources(8, 4, 2, share, workers, "ray_train")
-    assert among.alone(gpus) == Resources(8, 1, 2, alone, workers, "ray_train")
-    assert among.alone(gpus).alone(gpus) == among.alone(gpus), "there is no more alone than alone"
+    assert among.alone(nodes) == Resources(8, 1, 2, alone, workers, "ray_train")
+    assert among.alone(nodes).alone(nodes) == among.alone(nodes), "there is no more alone than alone"
 
 
 def test_what_a_trial_shares_is_said() -> None:

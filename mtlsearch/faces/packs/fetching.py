@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from mtlsearch.errors import InputError
@@ -44,7 +45,12 @@ def _fetch(remote: RemoteFolder, manifest: bytes, folder: Path, progress: Progre
     partial = folder.with_name(f"{folder.name}.partial")
     partial.mkdir(exist_ok=True)
     (partial / MANIFEST_FILE).write_bytes(manifest)
-    files = read_listing(partial).files
+    try:
+        files = read_listing(partial).files
+    except InputError as error:
+        shutil.rmtree(partial)
+        reason = str(error).removeprefix(f"{partial / MANIFEST_FILE}: ").partition(". Delete the folder")[0]
+        raise InputError(f"{MANIFEST_FILE} in {remote}: {reason}; copy the pack there again") from None
     total = sum(size for _, size, _ in files)
     require_space(partial, total - sum(file.stat().st_size for file in partial.iterdir()), f"the pack {remote}")
     done = 0

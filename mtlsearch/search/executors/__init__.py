@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtlsearch.search.executors.executor import Executor
+from mtlsearch.search.executors.executor import Executor, ExecutorLost
 from mtlsearch.search.executors.inline import Inline
 from mtlsearch.search.executors.resources import Resources
 from mtlsearch.training.storage import RemoteFolder
@@ -22,4 +22,4 @@ def make_executor(resources: Resources, scratch: Path, shared: RemoteFolder | No
     return RayTrain(resources, scratch, shared or RemoteFolder(scratch / "train"))
 
 
-__all__ = ["Executor", "Inline", "make_executor"]
+__all__ = ["Executor", "ExecutorLost", "Inline", "make_executor"]

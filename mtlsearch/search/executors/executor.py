@@ -10,13 +10,12 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from mtlsearch.search.executors.resources import Resources
+from mtlsearch.search.executors.resources import Resources, cluster_nodes
 from mtlsearch.search.recorder import Recorder
 
 #: read by Tune when it is set up. Ray's own loggers would write a second, lossy record of every trial, and its
@@ -33,6 +32,10 @@ _TUNE_SETTINGS = {
 _MAX_FAILURES = 2
 
 
+class ExecutorLost(RuntimeError):
+    """What carries the trials has died, and no trial is to blame: those under way can go on later."""
+
+
 class Executor(ABC):
     """Runs trials, `resources.concurrent` at a time."""
 
@@ -41,9 +44,8 @@ class Executor(ABC):
 
     def alone(self) -> Executor:
         """One that trains a trial at a time, which shares nothing: on whole GPUs, as far as there are."""
-        gpus = ray.cluster_resources().get("GPU", 0.0) if self.resources.gpus else 0.0
         other = copy(self)
-        other.resources = self.resources.alone(gpus)
+        other.resources = self.resources.alone(cluster_nodes())
         return other
 
     @abstractmethod
@@ -51,7 +53,11 @@ class Executor(ABC):
         """What Tune starts for each trial, with the resources of it, and who else is to hear of trials."""
 
     def run(self, name: str, searcher: Searcher, scheduler: TrialScheduler, recorder: Recorder, trials: int) -> None:
-        """Runs up to `trials` trials. After Ctrl-C it returns with some still running by the study's account."""
+        """Runs up to `trials` trials. After Ctrl-C it returns with some still running by the study's account.
+
+        Raises:
+            ExecutorLost: it cannot go on; some trials are still running by the study's account.
+        """
         os.environ.update(_TUNE_SETTINGS)
         with self._trials() as (trainable, callbacks):
             tuner = tune.Tuner(
@@ -68,7 +74,7 @@ class Executor(ABC):
                     storage_path=str(self._scratch),
                     failure_config=tune.FailureConfig(max_failures=_MAX_FAILURES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
-                    callbacks=[recorder, *callbacks],
+                    callbacks=[*callbacks, recorder],
                     verbose=0,
                 ),
             )

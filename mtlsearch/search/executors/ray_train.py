@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from mtlsearch.search.executors.executor import Executor
+from mtlsearch.search.executors.executor import Executor, ExecutorLost
 from mtlsearch.search.executors.resources import Resources
 from mtlsearch.search.trials.exchange import ON_HEAD, running_exchange
 from mtlsearch.search.trials.worker_group import TrialDriver, WorkerGroup
@@ -35,17 +37,34 @@ class RayTrain(Executor):
         group = WorkerGroup(resources.workers, resources.cpus, resources.gpus, self._shared.uri)
         with running_exchange() as exchange:
             driver = tune.with_parameters(TrialDriver, group=group, exchange=exchange)
-            yield tune.with_resources(driver, {"cpu": 0, **ON_HEAD}), [_Stopping(exchange)]
+            watching = _Watching(exchange)
+            try:
+                yield tune.with_resources(driver, {"cpu": 0, **ON_HEAD}), [watching]
+            except Exception:  # Tune's own, about whatever its callbacks raise
+                if watching.lost:
+                    raise ExecutorLost("the process that hands on the trials' results has died") from None
+                raise
 
 
-class _Stopping(Callback):
-    """Tells the workers of a trial that has ended: Tune may keep its driver for another trial and tell it nothing."""
+class _Watching(Callback):
+    """Tells the workers of a trial that has ended: Tune may keep its driver for another trial and tell it nothing.
+
+    Ends the search where the exchange has died, before anyone takes its trials for failed.
+    """
 
     def __init__(self, exchange: ActorHandle) -> None:
         self._exchange = exchange
+        self.lost = False
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._exchange.stop.remote(trial.config["job"].number)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        self._exchange.lose.remote(trial.config["job"].number)
+        try:
+            ray.get(self._exchange.lose.remote(trial.config["job"].number))
+        except RayActorError:
+            self.lost = True
+            raise
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self.on_trial_error(iteration, trials, trial)

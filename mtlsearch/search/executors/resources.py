@@ -48,11 +48,13 @@ class Resources:
             return f"at {self.gpus:.2g} GPU"
         return f"beside {_counted(self.concurrent - 1, 'other')}" if self.concurrent > 1 else "alone"
 
-    def alone(self, gpus: float) -> Resources:
-        """What a trial gets that is to share nothing, of so many GPUs that there are; as many threads as before, so
-        that its sums stay the same."""
-        whole = max(self.gpus, min(1.0, gpus / self.workers)) if self.gpus else 0.0
-        return replace(self, concurrent=1, gpus=whole)
+    def alone(self, nodes: Sequence[Node]) -> Resources:
+        """What a trial gets that is to share nothing: the largest shares of GPUs that its workers find on these nodes,
+        and as many threads as before, so that its sums stay the same."""
+        shares = (1 / on_one for on_one in range(1, self.workers + 1))
+        larger = (share for share in shares if share > self.gpus > 0)
+        fits = (share for share in larger if sum(_workers_on(node, self.cpus, share) for node in nodes) >= self.workers)
+        return replace(self, concurrent=1, gpus=next(fits, self.gpus))
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPU" if self.gpus else ""

@@ -78,8 +78,8 @@ class StudySearcher(_StatelessSearcher):
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
         self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
-        self._failed, self._ended = 0, 0
-        self._proven = any(trial.status in ("finished", "stopped") for trial in trials)
+        self._before = {trial.number for trial in trials if trial.status != "running"}
+        self._proven = False
         self.ended_by = ""
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
@@ -94,8 +94,8 @@ class StudySearcher(_StatelessSearcher):
         study = self._study
         if self.ended_by or study.count("search") >= study.plan.settings.num_samples:
             return Searcher.FINISHED
-        if not self._proven and self._failed == self._ended >= min(_HOPELESS, study.plan.settings.num_samples):
-            self.ended_by = f"the first {self._ended} trials all failed"
+        if failed := self._hopeless():
+            self.ended_by = f"the first {failed} trials all failed"
             return Searcher.FINISHED
         baseline = self._baselines.popleft() if self._baselines else None
         request = self._next_request() if baseline is None else None
@@ -115,8 +115,18 @@ class StudySearcher(_StatelessSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         figures = {key.removeprefix("best/"): value for key, value in (result or {}).items() if key.startswith("best/")}
-        useful = self._asker.tell(self._open.pop(trial_id), None if error else figures)
-        self._ended, self._failed = self._ended + 1, self._failed + (not useful)
+        self._asker.tell(self._open.pop(trial_id), None if error else figures)
+
+    def _hopeless(self) -> int:
+        """How many trials have ended since the search began or went on, where all ever failed and they are enough to
+        give up; else 0. One that ran out of memory beside others has not ended."""
+        if self._proven:
+            return 0
+        trials = self._study.of_phase("search")
+        self._proven = any(trial.status in ("finished", "stopped") for trial in trials)
+        failed = sum(trial.status == "failed" for trial in trials if trial.number not in self._before)
+        enough = failed >= min(_HOPELESS, self._study.plan.settings.num_samples)
+        return failed if enough and not self._proven else 0
 
     def _next_request(self) -> Request | None:
         """The first that is asked for and may be: the space and the constraints may have changed since."""

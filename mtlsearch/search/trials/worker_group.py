@@ -194,6 +194,6 @@ class TrialDriver(tune.Trainable):
         if self._run.give(new_config["job"]):
             return True
         if not self._run.stop():
-            return False
+            raise RuntimeError("the group of the trial before does not end")  # Tune tries again in another process
         self._run = GroupRun(self._group, self._exchange, new_config["job"])
         return True
