@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from rich.console import Console
 from examples.own_problem import SIZES, Waves
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, run_search
+from mtlsearch.search.recorder import Recorder
 from mtlsearch.search.storage import places, study_storage
 from mtlsearch.search.storage.fetching import fetch, study_to_resume
 from mtlsearch.search.storage.study_storage import StudyStorage, check_new
+from mtlsearch.search.study.journal import read_journal
+from mtlsearch.search.study.stops import EARLY
 from mtlsearch.search.study.study import JOURNAL, Study, TrialState, read_trials, trial_folder
 from mtlsearch.search.study.watching import watch
 from mtlsearch.search.trials import trial_files
@@ -465,6 +469,27 @@ def test_what_a_study_goes_on_from(tmp_path: Path) -> None:
         study_to_resume(here, results, stored_at)
     shutil.rmtree(there)
     assert study_to_resume(here, results, stored_at) == here, "a study that was not kept there before"
+
+
+def test_a_trial_whose_folder_is_lost_ends_once(study: Study, remote: RemoteFolder) -> None:
+    StudyStorage(remote, study, pytest.fail).close()
+    begin(study)
+    study.close()
+    shutil.rmtree(study.folder / "trials")
+    again = Study.reopen(study.folder, study.plan)
+    copy = StudyStorage(remote, again, pytest.fail)
+    trial = again.trials[0]
+    recorder = Recorder(again, [], {0: EARLY}, storage=copy)
+    tuned: Any = SimpleNamespace(config={"job": SimpleNamespace(number=0)}, pickled_error_file=None, error_file=None)
+    recorder.on_trial_complete(0, [], tuned)
+    assert (again.trial_folder(0) / RECORD).exists() and trial.status == "stopped"
+    recorder.on_trial_result(0, [], tuned, {**trial.history[0], "epoch": 2.0})
+    recorder.on_trial_error(0, [], tuned)
+    again.end_trial(0, "finished")
+    copy.close()
+    again.close()
+    assert [event["event"] for event in read_journal(study.folder / JOURNAL)].count("end") == 1
+    assert (trial.status, len(trial.history)) == ("stopped", 1)
 
 
 # where things lie
