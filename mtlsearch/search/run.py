@@ -103,7 +103,7 @@ def run_search(
             copy = storage.join(study.folder.name)
             if resume is None:
                 check_new(copy)
-            kept = StudyStorage(copy, study, lambda text: console.print(text, soft_wrap=True))
+            kept = StudyStorage(copy, study, lambda text: console.print(text, soft_wrap=True), new=resume is None)
             last.callback(kept.close)
             console.print(f"storage: {copy}", soft_wrap=True)
         console.print(f"results: {study.folder.absolute()}", soft_wrap=True)

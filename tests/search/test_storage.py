@@ -20,6 +20,7 @@ from rich.console import Console
 from examples.own_problem import SIZES, Waves
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, run_search
+from mtlsearch.search.judging.weights import Weights
 from mtlsearch.search.recorder import Recorder
 from mtlsearch.search.storage import places, study_storage
 from mtlsearch.search.storage.fetching import fetch, study_to_resume
@@ -286,6 +287,33 @@ def test_storage_that_stays_away(
     assert stored(remote) == names(study.folder), "which is what that command does"
 
 
+def test_what_is_owed_outlives_the_driver_and_is_not_deleted(
+    study: Study, remote: RemoteFolder, away: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    copy = StudyStorage(remote, study, said.append, new=True)
+    monkeypatch.setattr(study_storage, "_PATIENCE_S", 0.05)
+    kept, pruned = begin(study), begin(study)
+    for trial in (kept, pruned):
+        RemoteFolder(copy.trial_uri(trial.number)).write(BEST, b"weights")
+    away(True)
+    for trial in (kept, pruned):
+        copy.collect(trial)
+        study.end_trial(trial.number, "finished")
+        copy.ended(trial.number)
+    Weights(study)._remove(pruned)
+    copy.close()
+    assert "lies whole" not in said[-1] and "what trial 0 left lies only at the storage: keep both" in said[-1]
+    study.close()
+    away(False)
+    again = Study.reopen(study_to_resume(study.folder, study.folder.parent, remote_parent(remote)), study.plan)
+    StudyStorage(remote, again, pytest.fail).close()
+    again.close()
+    assert (again.trial_folder(0) / BEST).read_bytes() == b"weights"
+    assert not (again.trial_folder(1) / BEST).exists(), "the study wanted these no longer"
+    assert stored(remote) == names(study.folder)
+
+
 def test_a_study_that_began_without_storage_hands_its_checkpoints_over(study: Study, remote: RemoteFolder) -> None:
     trials = [begin(study), begin(study)]
     for trial in trials:
@@ -307,6 +335,20 @@ def test_a_name_that_is_taken(study: Study, remote: RemoteFolder) -> None:
     StudyStorage(remote, study, pytest.fail).close()
     with pytest.raises(InputError, match=r"holds a study already; give another --name, or go on .* --resume study"):
         check_new(remote)
+
+
+def test_a_place_that_holds_other_files(study: Study, remote: RemoteFolder, tmp_path: Path) -> None:
+    remote.write(".scratch/state", b"")
+    check_new(remote)
+    remote.write("trials/patients.csv", b"precious")
+    with pytest.raises(
+        InputError, match=r"files that are of no study, such as trials/patients\.csv; give another --name"
+    ):
+        check_new(remote)
+    with pytest.raises(InputError, match=r"not of .*study, such as trials/patients\.csv"):
+        study_to_resume(study.folder, tmp_path, remote_parent(remote))
+    StudyStorage(remote, study, pytest.fail, new=True).close()
+    assert remote.read("trials/patients.csv") == b"precious"
 
 
 # a trial, in its own process
@@ -511,6 +553,10 @@ def test_in_a_job_nothing_is_relative(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     with pytest.raises(InputError, match=r"--tracking-uri sqlite:///mlflow\.db is relative"):
         places.tracking_uri(None, results)
+
+
+def remote_parent(remote: RemoteFolder) -> RemoteFolder:
+    return RemoteFolder(remote_path(remote).parent)
 
 
 def remote_path(remote: RemoteFolder) -> Path:

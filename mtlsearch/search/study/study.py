@@ -41,6 +41,8 @@ LOCK = ".lock"
 LEADERBOARD = "leaderboard.csv"
 CONFIRMATION = "confirmation.csv"
 WINNER = "winner.safetensors"
+#: in the folder of a trial whose files could not be brought yet from where the study is kept
+OWED = ".owed"
 
 
 @dataclass
@@ -205,7 +207,7 @@ class Study:
             self._leaderboard.call()
 
     def _apply(self, event: Event) -> None:
-        """Notes what befell a trial. One that has ended may have been started again by mistake: that changes nothing."""
+        """Notes what befell a trial. One that has ended may have been started again by mistake: no matter."""
         trial = self.trials[event["number"]]
         if trial.status == "running":
             self._append(event)
