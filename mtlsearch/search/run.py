@@ -14,6 +14,7 @@ import ray
 from rich.console import Console
 
 from mtlsearch._imports import importing
+from mtlsearch._masking import masked
 from mtlsearch.search.executors import make_executor
 from mtlsearch.search.executors.inline import running_ray
 from mtlsearch.search.executors.resources import Demand, cluster_nodes, this_machine
@@ -69,7 +70,7 @@ def run_search(
     lessons = learn_from(from_study, plan) if from_study is not None else None
     own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
     resources = check_resources(plan, demand, this_machine()) if own else None
-    console.print(f"tracker: {tracking_uri}", soft_wrap=True)
+    console.print(f"tracker: {masked(tracking_uri)}", soft_wrap=True)
     with ExitStack() as scope:
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
         scope.callback(_close_tracker, opening, console)

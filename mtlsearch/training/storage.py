@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 import uuid
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
+from mtlsearch._masking import masked, without_secrets
 from mtlsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _CHUNK_BYTES = 16 * 2**20
 _TOGETHER = 8
 #: seconds between tries while a storage does not answer
 _RETRY_S = 2.0
+#: of a file that changed so long ago, the time tells whether it has changed since
+_SETTLED_NS = 2 * 10**9
 #: tries to read a file that is replaced meanwhile
 _TRIES = 5
 
@@ -59,7 +61,8 @@ class FileStat:
             return False
         found = local.stat()
         # some answers of an object store leave out what is below a second
-        return found.st_size == self.size and found.st_mtime_ns // 10**9 == self.modified // 10**9
+        unit = 1 if found.st_mtime_ns % 10**9 and self.modified % 10**9 else 10**9
+        return found.st_size == self.size and found.st_mtime_ns // unit == self.modified // unit
 
 
 class RemoteFolder:
@@ -87,8 +90,8 @@ class RemoteFolder:
         self._bucket_made = False
 
     def __str__(self) -> str:
-        """The URI without a password: for screens and messages."""
-        return re.sub(r"(://[^/@:]+):[^/@]+@", r"\1:***@", self.uri)
+        """The URI without secrets: for screens and messages."""
+        return masked(self.uri)
 
     @property
     def name(self) -> str:
@@ -135,7 +138,8 @@ class RemoteFolder:
         self._write(name, lambda target: target.write(content))
 
     def download(self, name: str, local: Path) -> None:
-        """Brings a file to `local`, whole or not at all, with its time of change.
+        """Brings a file to `local`, whole or not at all, with its time of change; an earlier one where the file is so
+        new that it may change again within that time as it is told: it is brought again then.
 
         Raises:
             NotThereError: there is no such file.
@@ -147,7 +151,9 @@ class RemoteFolder:
                 with temporary.open("wb") as target:
                     stat = self._read(name, target)
                 if stat.modified is not None:
-                    os.utime(temporary, ns=(stat.modified, stat.modified))
+                    settled = time.time_ns() - stat.modified > _SETTLED_NS
+                    changed = stat.modified if settled else stat.modified - _SETTLED_NS
+                    os.utime(temporary, ns=(changed, changed))
                 temporary.chmod(0o644)
                 os.replace(temporary, local)
             finally:
@@ -218,7 +224,8 @@ class RemoteFolder:
         except ImportError as error:
             package = getattr(error.__cause__ or error, "name", None)
             install = f"pip install {package}" if package else "install what it names"
-            raise StorageError(f"{self} needs a package that is not installed ({error}): {install}") from None
+            reason = without_secrets(str(error), self.uri)
+            raise StorageError(f"{self} needs a package that is not installed ({reason}): {install}") from None
         return fs.PyFileSystem(fs.FSSpecHandler(own)), path
 
     def _at(self, name: str) -> str:
@@ -278,7 +285,7 @@ class RemoteFolder:
         except InputError:
             raise
         except Exception as error:  # each file system has its own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0], self.uri)
             ours = not name or name.startswith(".")  # a hidden file's name says nothing to a user
             what = f"storage {self}" if ours else f"{name} in {self}"
             raise StorageError(

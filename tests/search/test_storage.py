@@ -424,12 +424,15 @@ def written(folder: Path) -> Path:
     return folder
 
 
-def test_a_study_is_fetched_and_then_only_what_changed(tmp_path: Path, place: RemoteFolder) -> None:
+def test_a_study_is_fetched_and_then_only_what_changed(
+    tmp_path: Path, place: RemoteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = place.join(tmp_path.name).join("one")
     here = written(tmp_path / "one")
     for name in names(here):
         there.upload(here / name, name)
     there.write(".scratch/state", b"hidden")
+    monkeypatch.setattr(storage, "_SETTLED_NS", -(10**12))  # as if it had been there for a while
     first = fetch(there.uri, tmp_path / "fetched")
     assert (first.files, first.here) == (len(names(here)), 0)
     assert names(first.folder) == names(here)

@@ -6,10 +6,13 @@ import os
 import threading
 import uuid
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
+from mtlsearch._masking import masked, without_secrets
 from mtlsearch.errors import InputError
+from mtlsearch.training import storage
 from mtlsearch.training.storage import FileStat, NotThereError, RemoteFolder, StorageError, each
 
 
@@ -21,7 +24,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> RemoteFolder:
     return RemoteFolder(uri).join("some folder")
 
 
-def test_what_is_put_there_is_listed_read_replaced_and_removed(folder: RemoteFolder, tmp_path: Path) -> None:
+def test_what_is_put_there_is_listed_read_replaced_and_removed(
+    folder: RemoteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert folder.name == "some folder"
     folder.check()
     assert folder.files() == {}, "a check leaves nothing"
@@ -41,6 +46,9 @@ def test_what_is_put_there_is_listed_read_replaced_and_removed(folder: RemoteFol
     assert back.read_bytes() == large.read_bytes()
     assert [path.name for path in back.parent.iterdir()] == ["back"]
     stat = found["trials/0001/best.safetensors"]
+    assert not stat.is_of(back), "it is new, and may change again within its second"
+    monkeypatch.setattr(storage, "_SETTLED_NS", -(10**12))
+    folder.download("trials/0001/best.safetensors", back)
     assert stat.is_of(back) == (stat.modified is not None), "its time tells that it need not be brought again"
     folder.delete("journal.jsonl")
     folder.delete("journal.jsonl")
@@ -85,8 +93,32 @@ def test_options_stay_where_they_are() -> None:
     assert folder.uri == "s3://bucket/a/b%20c?scheme=http&endpoint_override=127.0.0.1:1"
 
 
-def test_a_password_is_not_shown() -> None:
-    assert str(RemoteFolder("s3://key:very%2Fsecret@bucket/a")) == "s3://key:***@bucket/a"
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:very%2FSECRET@bucket/a", "s3://key:***@bucket/a"),
+        ("abfs://:SECRET@acct/x", "abfs://:***@acct/x"),
+        ("abfs://container@acct/x", "abfs://container@acct/x"),
+        ("s3://b/x?client_secret=SECRET", "s3://b/x?client_secret=***"),
+        ("s3://k:SEC/RET@b", "s3://k:***@b"),
+        ("s3://k:SEC@RET@b", "s3://k:***@b"),
+        ("s3://k:SEC?RET@b", "s3://k:***?***"),
+        ("s3://b/a@c?endpoint_override=[::1]:9&scheme=http", "s3://b/a@c?endpoint_override=[::1]:9&scheme=http"),
+        ("http://user:SECRET@host:5000", "http://***@host:5000"),
+        ("https://SECRET@host", "https://***@host"),
+        ("http://host:5000/a", "http://host:5000/a"),
+        ("http://[::1]:5000/a", "http://[::1]:5000/a"),
+        ("sqlite:////a:b@c/d.db", "sqlite:////a:b@c/d.db"),
+    ],
+)
+def test_a_secret_is_not_shown(uri: str, shown: str) -> None:
+    assert masked(uri) == shown
+    said = without_secrets(f"Cannot parse {uri!r}, nor {unquote(uri)!r}", uri)
+    assert not any(piece in said for piece in ("SECRET", "SEC", "RET"))
+    if "RET" in uri and uri.startswith(("s3", "abfs")):
+        with pytest.raises(StorageError) as raised:
+            RemoteFolder(uri).check()
+        assert not any(piece in str(raised.value) for piece in ("SECRET", "SEC", "RET"))
 
 
 @pytest.mark.parametrize(
@@ -110,13 +142,14 @@ def test_a_bucket_that_is_not_there(object_store: str) -> None:
         RemoteFolder(uri).check()
 
 
-def test_times_are_compared_by_the_second(tmp_path: Path) -> None:
+def test_times_are_compared_as_far_as_both_are_told(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"four")
     os.utime(path, ns=(5_700_000_000, 5_700_000_000))
     assert FileStat(4, 5_000_000_000).is_of(path)
     assert not FileStat(5, 5_000_000_000).is_of(path) and not FileStat(4, 6_000_000_000).is_of(path)
     assert not FileStat(4, None).is_of(path)
+    assert FileStat(4, 5_700_000_000).is_of(path) and not FileStat(4, 5_700_000_001).is_of(path)
 
 
 def test_the_first_error_ends_what_is_left() -> None:
