@@ -63,6 +63,7 @@ def run_search(
     console = console or Console(markup=False, highlight=False)
     check_search(plan, results, name)
     if storage is not None:
+        console.print(f"storage: asking {storage}", soft_wrap=True)
         storage.check()
         if name is not None:
             check_new(storage.join(name))

@@ -36,6 +36,8 @@ _TOGETHER = 8
 _RETRY_S = 2.0
 #: of a file that changed so long ago, the time tells whether it has changed since
 _SETTLED_NS = 2 * 10**9
+#: until an S3 server takes a connection, and goes on with an answer; and tries. Pyarrow's own patience is 100 s
+_CONNECT_S, _REQUEST_S, _ATTEMPTS = 5.0, 10.0, 3
 #: tries to read a file that is replaced meanwhile
 _TRIES = 5
 
@@ -210,7 +212,7 @@ class RemoteFolder:
             if self._native:
                 try:
                     filesystem, path = fs.FileSystem.from_uri(self._address + self._options)
-                    return filesystem, path
+                    return _impatient(filesystem), path
                 except pyarrow.ArrowNotImplementedError:
                     """This pyarrow was built without it."""
             return self._by_fsspec()
@@ -292,6 +294,20 @@ class RemoteFolder:
                 f"{what} cannot be {done} ({reason}); check the address, your rights there, and the credentials in the "
                 "environment"
             ) from None
+
+
+def _impatient(filesystem: FileSystem) -> FileSystem:
+    """An S3 server that takes requests and does not answer them is to be noticed soon; URIs have no option for that."""
+    from pyarrow import fs
+
+    if filesystem.type_name != "s3":
+        return filesystem
+    _, (options,) = filesystem.__reduce__()  # as it would be pickled
+    return fs.S3FileSystem(
+        **{name: value for name, value in options.items() if value not in ("", None)}
+        | {"connect_timeout": _CONNECT_S, "request_timeout": _REQUEST_S},
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
 
 
 def _stat(info: FileInfo) -> FileStat:

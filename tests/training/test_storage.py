@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from mtlsearch import _command
 from mtlsearch._masking import masked, without_secrets
 from mtlsearch.errors import InputError
+from mtlsearch.tracking.uri import store_error
 from mtlsearch.training import storage
 from mtlsearch.training.storage import FileStat, NotThereError, RemoteFolder, StorageError, each
 
@@ -115,10 +119,21 @@ def test_a_secret_is_not_shown(uri: str, shown: str) -> None:
     assert masked(uri) == shown
     said = without_secrets(f"Cannot parse {uri!r}, nor {unquote(uri)!r}", uri)
     assert not any(piece in said for piece in ("SECRET", "SEC", "RET"))
-    if "RET" in uri and uri.startswith(("s3", "abfs")):
-        with pytest.raises(StorageError) as raised:
-            RemoteFolder(uri).check()
-        assert not any(piece in str(raised.value) for piece in ("SECRET", "SEC", "RET"))
+
+
+@pytest.mark.parametrize(
+    "uri", ["abfs://:SECRET@acct/x", "s3://b/x?client_secret=SECRET", "s3://k:SEC/RET@b", "s3://k:SEC@RET@b"]
+)
+def test_a_reason_shows_no_secret(uri: str) -> None:
+    with pytest.raises(StorageError, match="cannot be opened") as raised:
+        RemoteFolder(uri).check()
+    assert "SEC" not in str(raised.value) and "RET" not in str(raised.value)
+
+
+def test_an_mlflow_store_that_cannot_be_opened_shows_no_secret() -> None:
+    uri = "http://user:SECRET@host:5000"
+    assert "SECRET" not in str(store_error(uri, f"API request to {uri}/api failed: Basic SECRET"))
+    assert "SECRET" not in _command.browse(uri)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +155,17 @@ def test_a_bucket_that_is_not_there(object_store: str) -> None:
     uri = object_store.replace("s3://studies", "s3://typo").replace("&allow_bucket_creation=true", "")
     with pytest.raises(StorageError, match=r"storage s3://typo.* cannot be written .*bucket does not exist"):
         RemoteFolder(uri).check()
+
+
+def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_REQUEST_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        with pytest.raises(StorageError, match=r"s3://k:.*@bucket.* cannot be written"):
+            RemoteFolder(
+                f"s3://k:secret@bucket?scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}"
+            ).write("file", b"content")
+    assert time.monotonic() - begun < 20, "an S3 client waits for minutes by itself"
 
 
 def test_times_are_compared_as_far_as_both_are_told(tmp_path: Path) -> None:
