@@ -34,6 +34,8 @@ _CHUNK_BYTES = 16 * 2**20
 _TOGETHER = 8
 #: seconds between tries while a storage does not answer
 _RETRY_S = 2.0
+#: what was begun so long ago is not being written any more
+_LEFT_NS = 24 * 3600 * 10**9
 #: of a file that changed so long ago, the time tells whether it has changed since
 _SETTLED_NS = 2 * 10**9
 #: until an S3 server takes a connection, and goes on with an answer; and tries. Pyarrow's own patience is 100 s
@@ -79,7 +81,7 @@ class RemoteFolder:
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        """Raises InputError where `uri` is neither a URI nor an absolute path."""
+        """Raises InputError where `uri` is neither a URI nor an absolute path, or names no folder in its store."""
         text = os.fspath(uri)
         if "://" not in text:
             path = Path(text).expanduser()
@@ -89,6 +91,8 @@ class RemoteFolder:
         self.uri = text
         address, mark, options = text.partition("?")
         self._address, self._options = address.rstrip("/"), mark + options
+        if "://" not in self._address:
+            raise InputError(f"{self} is a whole store or disk; give a folder, such as s3://bucket/folder or /folder")
         self._bucket_made = False
 
     def __str__(self) -> str:
@@ -124,7 +128,9 @@ class RemoteFolder:
             return {
                 info.path[start:]: _stat(info)
                 for info in found
-                if info.type == fs.FileType.File and not info.path.endswith(_PART)
+                if info.type == fs.FileType.File
+                and not info.path.endswith(_PART)
+                and "//" not in info.path[start - 1 :]  # no name of a file on a disk
             }
 
     def exists(self, name: str) -> bool:
@@ -189,6 +195,17 @@ class RemoteFolder:
                 self.filesystem.delete_dir(self.path)
             except FileNotFoundError:
                 return
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half written, a day ago or more."""
+        from pyarrow import fs
+
+        with self._explained("tidied"):
+            for info in self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True, allow_not_found=True)):
+                age = time.time_ns() - info.mtime_ns if info.mtime_ns is not None else 0
+                name = info.path.rpartition("/")[2]
+                if info.is_file and name.startswith(".") and name.endswith(_PART) and age > _LEFT_NS:
+                    self.filesystem.delete_file(info.path)
 
     def check(self) -> None:
         """Raises StorageError where files cannot be written, read and deleted here."""

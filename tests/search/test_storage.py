@@ -487,11 +487,13 @@ def test_what_cannot_be_fetched_is_said(tmp_path: Path) -> None:
 # going on
 
 
-def test_what_a_study_goes_on_from(tmp_path: Path) -> None:
+def test_what_a_study_goes_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, stored_at = tmp_path / "results", RemoteFolder(tmp_path / "stored")
     with pytest.raises(InputError, match=r"neither .*results/one nor file://.*stored/one holds a study"):
         study_to_resume(Path("one"), results, stored_at)
     there = written(tmp_path / "stored" / "one")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one").mkdir()
     assert study_to_resume(Path("one"), results, None) == results / "one", "a name is one under the results"
     here = study_to_resume(Path("one"), results, stored_at)
     assert here == results / "one" and (here / JOURNAL).read_bytes() == (there / JOURNAL).read_bytes()

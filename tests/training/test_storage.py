@@ -140,6 +140,9 @@ def test_an_mlflow_store_that_cannot_be_opened_shows_no_secret() -> None:
     ("uri", "complaint"),
     [
         ("results", "neither a URI, such as s3://bucket/folder, nor an absolute path"),
+        ("/", "is a whole store or disk; give a folder"),
+        ("file:///", "is a whole store or disk"),
+        ("s3://?region=x", "is a whole store or disk"),
         ("nothing://a/b", "cannot be opened .*nothing.*check the address"),
         ("adl://a/b", "pip install adlfs"),
         ("s3://bucket/a?region=x&typo=1", "Unexpected query parameter in S3 URI: 'typo'"),
@@ -176,6 +179,16 @@ def test_times_are_compared_as_far_as_both_are_told(tmp_path: Path) -> None:
     assert not FileStat(5, 5_000_000_000).is_of(path) and not FileStat(4, 6_000_000_000).is_of(path)
     assert not FileStat(4, None).is_of(path)
     assert FileStat(4, 5_700_000_000).is_of(path) and not FileStat(4, 5_700_000_001).is_of(path)
+
+
+def test_what_killed_processes_left_goes_after_a_day(tmp_path: Path) -> None:
+    for name in (".new.part", ".old.part", "trials/.old.part", "own.part"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        if "new" not in name:
+            os.utime(tmp_path / name, (0, 0))
+    RemoteFolder(tmp_path).sweep()
+    assert {path.name for path in tmp_path.rglob("*.part")} == {".new.part", "own.part"}
 
 
 def test_the_first_error_ends_what_is_left() -> None:

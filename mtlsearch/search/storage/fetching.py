@@ -50,12 +50,12 @@ def fetch(source: str, to: Path, weights: bool = True) -> Fetched:
 def study_to_resume(resume: Path, results: Path, storage: RemoteFolder | None) -> Path:
     """The folder of the study to go on with, brought up to date from storage / its name.
 
-    resume: its folder, or its name under `results`.
+    resume: its folder, or its name under `results`, where that is no study's folder.
 
     Raises:
         InputError: neither place holds a study, or they hold different ones.
     """
-    folder = results / resume if len(resume.parts) == 1 and not resume.is_dir() else resume
+    folder = results / resume if len(resume.parts) == 1 and not (resume / JOURNAL).exists() else resume
     if storage is None:
         return folder
     remote = storage.join(folder.name)

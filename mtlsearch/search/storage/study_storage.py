@@ -108,6 +108,7 @@ class StudyStorage:
     def _begin(self, new: bool) -> None:
         """What is there already, and what not. The journal comes last: with it the copy is a study."""
         self.scratch.remove()  # of a driver that was killed
+        self.remote.sweep()
         self._bring_owed()
         there = self.remote.files()
         going_on = [trial.number for trial in self._study.trials.values() if trial.number not in self._owned]
