@@ -28,10 +28,15 @@ from mtlsearch.search.storage.study_storage import StudyStorage, check_new
 from mtlsearch.search.study.study import Study
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.tracking.uri import check_uri
+from mtlsearch.training.folders import own_folder
 from mtlsearch.training.storage import RemoteFolder
 
 if TYPE_CHECKING:
     from mtlsearch.tracking import Tracker
+
+
+#: of folders for Ray's own state
+_SCRATCH = ".mtlsearch-ray-"
 
 
 def run_search(
@@ -80,8 +85,10 @@ def run_search(
         shared = address != "local" and storage is None  # the folder, by every node of a cluster
         if shared:
             home.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".mtlsearch-ray-", dir=home if shared else None)).absolute()
-        scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=home)).absolute()
+            scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+        else:
+            scratch = scope.enter_context(own_folder(_SCRATCH)).absolute()
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))

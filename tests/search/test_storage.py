@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -357,7 +358,7 @@ def test_a_place_that_holds_other_files(study: Study, remote: RemoteFolder, tmp_
 def test_a_stopped_process_leaves_no_folder_and_the_next_goes_on(
     remote: RemoteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_files.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = load_run_config("examples/own_problem.yaml", ["training.epochs=3"])
     whole = run_training(config, threads=1).result.history
     here, objectives = str(tmp_path / "none"), {"val/frequency_error": "min"}

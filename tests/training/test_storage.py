@@ -154,6 +154,19 @@ def test_what_cannot_be_used_is_said(uri: str, complaint: str) -> None:
         RemoteFolder(uri).check()
 
 
+def test_a_name_that_no_disk_has_is_left_alone(object_store: str) -> None:
+    import boto3
+
+    folder = RemoteFolder(object_store).join("slashes")
+    folder.write("one", b"")
+    server = object_store.partition("endpoint_override=")[2].partition("&")[0]
+    client = boto3.client("s3", endpoint_url=f"http://{server}", region_name="us-east-1")
+    client.put_object(Bucket="studies", Key="of/tests/slashes//two", Body=b"2")
+    client.put_object(Bucket="studies", Key="of/tests/slashes/a//three", Body=b"3")
+    client.close()
+    assert folder.files().keys() == {"one"}
+
+
 def test_a_bucket_that_is_not_there(object_store: str) -> None:
     uri = object_store.replace("s3://studies", "s3://typo").replace("&allow_bucket_creation=true", "")
     with pytest.raises(StorageError, match=r"storage s3://typo.* cannot be written .*bucket does not exist"):
