@@ -122,6 +122,7 @@ def main(
         from mtlsearch.search.dry_run.page import show
 
         if storage is not None:
+            console.print(f"storage: asking {storage}", soft_wrap=True)
             storage.check()
         dry = time_configurations(
             load_plan(chosen, set_, search),
