@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtlsearch._masking import masked
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -99,7 +101,7 @@ def python() -> str:
 def browse(tracking_uri: str) -> str:
     """How to look at the runs of a store."""
     if not tracking_uri.startswith("sqlite:"):
-        return f"open {tracking_uri} in a browser"
+        return f"open {masked(tracking_uri)} in a browser"
     return f"{python()} -m mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
 
 

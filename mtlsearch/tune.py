@@ -122,6 +122,7 @@ def main(
         from mtlsearch.search.dry_run.page import show
 
         if storage is not None:
+            console.print(f"storage: asking {storage}", soft_wrap=True)
             storage.check()
         dry = time_configurations(
             load_plan(chosen, set_, search),
@@ -160,6 +161,8 @@ def main(
     place = storage.join(folder.name) if storage is not None else folder
     again = _command.command("tune", "--resume", folder, *(["--storage-path", storage] if storage is not None else []))
     lines = [f"\nThe study lies in {place}"]
+    if storage is not None and storage.uri != str(storage):
+        lines.append("For *** give what you gave; keys are better in the environment")
     if storage is not None or places.in_job():
         lines.append(f"To bring it elsewhere: python -m mtlsearch.study fetch {shlex.quote(str(place))}")
     if outcome.interrupted:

@@ -26,7 +26,7 @@ from mtlsearch.search.storage.study_storage import StudyStorage
 from mtlsearch.search.study.budget import Budget
 from mtlsearch.search.study.requests import Requests
 from mtlsearch.search.study.stops import BY_HAND, EARLY, out_of, stop_reason
-from mtlsearch.search.study.study import CONFIRMATION, WINNER, Phase, Study, TrialState
+from mtlsearch.search.study.study import CONFIRMATION, OWED, WINNER, Phase, Study, TrialState
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.search.trials.trainable import TrialJob
 from mtlsearch.search.words import number
@@ -253,6 +253,11 @@ class Phases:
         for name, kept in ((RECORD, BEST_RECORD), (BEST, WINNER)):
             if not (folder / name).exists():  # removed when it was far from winning, by other settings
                 (self.study.folder / kept).unlink(missing_ok=True)
+                if (folder / OWED).exists():
+                    self.console.print(
+                        f"the weights of trial {winner.number} lie at the storage: they come by --resume"
+                    )
+                    continue
                 again = f"python -m mtlsearch.train --config {self.study.folder / BEST_RECORD}"
                 self.console.print(
                     f"the weights of trial {winner.number} were not kept; to train them again: {again}", soft_wrap=True

@@ -57,6 +57,8 @@ class Recorder(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         number = trial.config["job"].number
+        if self._study.trials[number].status != "running":
+            return
         if "failure" in result:
             self._failures[number] = result["failure"]
             if result["out_of_memory"]:
@@ -99,6 +101,8 @@ class Recorder(Callback):
 
     def _end(self, number: int, status: Status, reason: str = "") -> None:
         state = self._study.trials[number]
+        if state.status != "running":
+            return  # Tune has started it again: its end is noted, and what it left there is the study's
         if self._storage is not None and status == "finished":
             self._storage.collect(state)
         self._study.end_trial(number, status, reason, self._tests.get(number), self._environments.get(number))
@@ -127,7 +131,6 @@ def mend_records(study: Study) -> None:
     """Writes the records that a kill, or a lost folder, kept from being written: the journal has all that they hold."""
     for trial in study.trials.values():
         if trial.status != "running" and trial.history and not (study.trial_folder(trial.number) / RECORD).exists():
-            study.trial_folder(trial.number).mkdir(parents=True, exist_ok=True)
             write_record(study, trial)
 
 

@@ -14,6 +14,7 @@ import ray
 from rich.console import Console
 
 from mtlsearch._imports import importing
+from mtlsearch._masking import masked
 from mtlsearch.search.executors import make_executor
 from mtlsearch.search.executors.inline import running_ray
 from mtlsearch.search.executors.resources import Demand, cluster_nodes, this_machine
@@ -27,10 +28,15 @@ from mtlsearch.search.storage.study_storage import StudyStorage, check_new
 from mtlsearch.search.study.study import Study
 from mtlsearch.search.tracked import TrackedStudy
 from mtlsearch.tracking.uri import check_uri
+from mtlsearch.training.folders import own_folder
 from mtlsearch.training.storage import RemoteFolder
 
 if TYPE_CHECKING:
     from mtlsearch.tracking import Tracker
+
+
+#: of folders for Ray's own state
+_SCRATCH = ".mtlsearch-ray-"
 
 
 def run_search(
@@ -62,6 +68,7 @@ def run_search(
     console = console or Console(markup=False, highlight=False)
     check_search(plan, results, name)
     if storage is not None:
+        console.print(f"storage: asking {storage}", soft_wrap=True)
         storage.check()
         if name is not None:
             check_new(storage.join(name))
@@ -69,7 +76,7 @@ def run_search(
     lessons = learn_from(from_study, plan) if from_study is not None else None
     own = address == "local" and not ray.is_initialized()  # what a cluster has it says when it is asked
     resources = check_resources(plan, demand, this_machine()) if own else None
-    console.print(f"tracker: {tracking_uri}", soft_wrap=True)
+    console.print(f"tracker: {masked(tracking_uri)}", soft_wrap=True)
     with ExitStack() as scope:
         opening = scope.enter_context(ThreadPoolExecutor(1)).submit(_open_tracker, tracking_uri, console)
         scope.callback(_close_tracker, opening, console)
@@ -78,8 +85,10 @@ def run_search(
         shared = address != "local" and storage is None  # the folder, by every node of a cluster
         if shared:
             home.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".mtlsearch-ray-", dir=home if shared else None)).absolute()
-        scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=home)).absolute()
+            scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+        else:
+            scratch = scope.enter_context(own_folder(_SCRATCH)).absolute()
         scope.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"ray\..*")
         scope.enter_context(running_ray(resources, address, preload=plan.problem_modules()))
@@ -103,7 +112,7 @@ def run_search(
             copy = storage.join(study.folder.name)
             if resume is None:
                 check_new(copy)
-            kept = StudyStorage(copy, study, lambda text: console.print(text, soft_wrap=True))
+            kept = StudyStorage(copy, study, lambda text: console.print(text, soft_wrap=True), new=resume is None)
             last.callback(kept.close)
             console.print(f"storage: {copy}", soft_wrap=True)
         console.print(f"results: {study.folder.absolute()}", soft_wrap=True)

@@ -11,6 +11,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from mtlsearch._masking import masked, without_secrets
 from mtlsearch.errors import InputError
 from mtlsearch.tracking.names import EXPERIMENT
 from mtlsearch.tracking.uri import SQLITE, store_error
@@ -69,5 +70,5 @@ def fetch_artifact(uri: str, run_id: str, name: str) -> Path:
     try:
         return Path(client.download_artifacts(run_id, name, tempfile.mkdtemp(prefix="mtlsearch-")))
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"run {run_id} in {uri} has no {name} ({reason}); is this the right store?") from None
+        reason = without_secrets(str(error).splitlines()[0], uri)
+        raise InputError(f"run {run_id} in {masked(uri)} has no {name} ({reason}); is this the right store?") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 
+from mtlsearch._masking import without_secrets
 from mtlsearch.tracking import names
 from mtlsearch.tracking.store import open_store
 from mtlsearch.tracking.writer import Writer
@@ -85,7 +86,7 @@ class Tracker:
         """Raises InputError where the store cannot be opened."""
         self.uri = uri
         self._client, self.experiment_id = open_store(uri)
-        self._writer = Writer(say)
+        self._writer = Writer(lambda text: say(without_secrets(text, uri)))
 
     def start_run(self, name: str, tags: Mapping[str, object], again: Sequence[str] = ()) -> TrackedRun:
         """A run made at once: of a study, or of a single training. A store that cannot be written is known here.

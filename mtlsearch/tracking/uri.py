@@ -7,6 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from mtlsearch._masking import masked, without_secrets
 from mtlsearch.errors import InputError
 
 SQLITE = "sqlite:///"
@@ -41,7 +42,8 @@ def check_uri(uri: str) -> None:
 
 def store_error(uri: str, reason: str) -> InputError:
     """What a store that cannot be used is answered with."""
-    return InputError(f"MLflow store {uri} cannot be opened ({reason}); give --tracking-uri")
+    reason = without_secrets(reason, uri)
+    return InputError(f"MLflow store {masked(uri)} cannot be opened ({reason}); give --tracking-uri")
 
 
 def given_uri(uri: str | None) -> str | None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mtlsearch.errors import InputError
 
@@ -37,3 +44,24 @@ def new_folder(results: Path, default: str, name: str | None = None) -> Path:
     except OSError as error:
         raise InputError(f"results folder {results} cannot be written ({error.strerror}); give another place") from None
     raise InputError(f"{results} holds a thousand folders named {default}; give a name")
+
+
+@contextmanager
+def own_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder for as long as the scope lasts. Those of this prefix that killed processes left on this node
+    go first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*.lock"):
+        with suppress(OSError, Timeout), FileLock(left, timeout=0):  # held by nobody, and no other user's
+            _remove(left.with_suffix(""))
+    folder = Path(tempfile.gettempdir(), f"{prefix}{uuid.uuid4().hex}")
+    with FileLock(f"{folder}.lock"):
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(f"{folder}.lock").unlink(missing_ok=True)

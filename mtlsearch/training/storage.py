@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 import uuid
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
+from mtlsearch._masking import masked, without_secrets
 from mtlsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ _CHUNK_BYTES = 16 * 2**20
 _TOGETHER = 8
 #: seconds between tries while a storage does not answer
 _RETRY_S = 2.0
+#: what was begun so long ago is not being written any more
+_LEFT_NS = 24 * 3600 * 10**9
+#: of a file that changed so long ago, the time tells whether it has changed since
+_SETTLED_NS = 2 * 10**9
+#: until an S3 server takes a connection, and goes on with an answer; and tries. Pyarrow's own patience is 100 s
+_CONNECT_S, _REQUEST_S, _ATTEMPTS = 5.0, 10.0, 3
 #: tries to read a file that is replaced meanwhile
 _TRIES = 5
 
@@ -59,7 +65,8 @@ class FileStat:
             return False
         found = local.stat()
         # some answers of an object store leave out what is below a second
-        return found.st_size == self.size and found.st_mtime_ns // 10**9 == self.modified // 10**9
+        unit = 1 if found.st_mtime_ns % 10**9 and self.modified % 10**9 else 10**9
+        return found.st_size == self.size and found.st_mtime_ns // unit == self.modified // unit
 
 
 class RemoteFolder:
@@ -74,7 +81,7 @@ class RemoteFolder:
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        """Raises InputError where `uri` is neither a URI nor an absolute path."""
+        """Raises InputError where `uri` is neither a URI nor an absolute path, or names no folder in its store."""
         text = os.fspath(uri)
         if "://" not in text:
             path = Path(text).expanduser()
@@ -84,11 +91,13 @@ class RemoteFolder:
         self.uri = text
         address, mark, options = text.partition("?")
         self._address, self._options = address.rstrip("/"), mark + options
+        if "://" not in self._address:
+            raise InputError(f"{self} is a whole store or disk; give a folder, such as s3://bucket/folder or /folder")
         self._bucket_made = False
 
     def __str__(self) -> str:
-        """The URI without a password: for screens and messages."""
-        return re.sub(r"(://[^/@:]+):[^/@]+@", r"\1:***@", self.uri)
+        """The URI without secrets: for screens and messages."""
+        return masked(self.uri)
 
     @property
     def name(self) -> str:
@@ -119,7 +128,9 @@ class RemoteFolder:
             return {
                 info.path[start:]: _stat(info)
                 for info in found
-                if info.type == fs.FileType.File and not info.path.endswith(_PART)
+                if info.type == fs.FileType.File
+                and not info.path.endswith(_PART)
+                and "//" not in info.path[start - 1 :]  # no name of a file on a disk
             }
 
     def exists(self, name: str) -> bool:
@@ -135,7 +146,8 @@ class RemoteFolder:
         self._write(name, lambda target: target.write(content))
 
     def download(self, name: str, local: Path) -> None:
-        """Brings a file to `local`, whole or not at all, with its time of change.
+        """Brings a file to `local`, whole or not at all, with its time of change; an earlier one where the file is so
+        new that it may change again within that time as it is told: it is brought again then.
 
         Raises:
             NotThereError: there is no such file.
@@ -147,7 +159,9 @@ class RemoteFolder:
                 with temporary.open("wb") as target:
                     stat = self._read(name, target)
                 if stat.modified is not None:
-                    os.utime(temporary, ns=(stat.modified, stat.modified))
+                    settled = time.time_ns() - stat.modified > _SETTLED_NS
+                    changed = stat.modified if settled else stat.modified - _SETTLED_NS
+                    os.utime(temporary, ns=(changed, changed))
                 temporary.chmod(0o644)
                 os.replace(temporary, local)
             finally:
@@ -182,6 +196,19 @@ class RemoteFolder:
             except FileNotFoundError:
                 return
 
+    def sweep(self) -> None:
+        """Removes what killed processes left half written, a day ago or more."""
+        from pyarrow import fs
+
+        if self.filesystem.type_name in _OBJECT_STORES:
+            return  # which keep nothing half written
+        with self._explained("tidied"):
+            for info in self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True, allow_not_found=True)):
+                age = time.time_ns() - info.mtime_ns if info.mtime_ns is not None else 0
+                name = info.path.rpartition("/")[2]
+                if info.is_file and name.startswith(".") and name.endswith(_PART) and age > _LEFT_NS:
+                    self.filesystem.delete_file(info.path)
+
     def check(self) -> None:
         """Raises StorageError where files cannot be written, read and deleted here."""
         name = f".check-{uuid.uuid4().hex}"
@@ -204,7 +231,7 @@ class RemoteFolder:
             if self._native:
                 try:
                     filesystem, path = fs.FileSystem.from_uri(self._address + self._options)
-                    return filesystem, path
+                    return _impatient(filesystem), path
                 except pyarrow.ArrowNotImplementedError:
                     """This pyarrow was built without it."""
             return self._by_fsspec()
@@ -218,7 +245,8 @@ class RemoteFolder:
         except ImportError as error:
             package = getattr(error.__cause__ or error, "name", None)
             install = f"pip install {package}" if package else "install what it names"
-            raise StorageError(f"{self} needs a package that is not installed ({error}): {install}") from None
+            reason = without_secrets(str(error), self.uri)
+            raise StorageError(f"{self} needs a package that is not installed ({reason}): {install}") from None
         return fs.PyFileSystem(fs.FSSpecHandler(own)), path
 
     def _at(self, name: str) -> str:
@@ -278,13 +306,27 @@ class RemoteFolder:
         except InputError:
             raise
         except Exception as error:  # each file system has its own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0], self.uri)
             ours = not name or name.startswith(".")  # a hidden file's name says nothing to a user
             what = f"storage {self}" if ours else f"{name} in {self}"
             raise StorageError(
                 f"{what} cannot be {done} ({reason}); check the address, your rights there, and the credentials in the "
                 "environment"
             ) from None
+
+
+def _impatient(filesystem: FileSystem) -> FileSystem:
+    """An S3 server that takes requests and does not answer them is to be noticed soon; URIs have no option for that."""
+    from pyarrow import fs
+
+    if filesystem.type_name != "s3":
+        return filesystem
+    _, (options,) = filesystem.__reduce__()  # as it would be pickled
+    return fs.S3FileSystem(
+        **{name: value for name, value in options.items() if value not in ("", None)}
+        | {"connect_timeout": _CONNECT_S, "request_timeout": _REQUEST_S},
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
 
 
 def _stat(info: FileInfo) -> FileStat:

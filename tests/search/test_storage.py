@@ -7,9 +7,11 @@ import math
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +21,13 @@ from rich.console import Console
 from examples.own_problem import SIZES, Waves
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, run_search
+from mtlsearch.search.judging.weights import Weights
+from mtlsearch.search.recorder import Recorder
 from mtlsearch.search.storage import places, study_storage
 from mtlsearch.search.storage.fetching import fetch, study_to_resume
 from mtlsearch.search.storage.study_storage import StudyStorage, check_new
+from mtlsearch.search.study.journal import read_journal
+from mtlsearch.search.study.stops import EARLY
 from mtlsearch.search.study.study import JOURNAL, Study, TrialState, read_trials, trial_folder
 from mtlsearch.search.study.watching import watch
 from mtlsearch.search.trials import trial_files
@@ -282,6 +288,33 @@ def test_storage_that_stays_away(
     assert stored(remote) == names(study.folder), "which is what that command does"
 
 
+def test_what_is_owed_outlives_the_driver_and_is_not_deleted(
+    study: Study, remote: RemoteFolder, away: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    copy = StudyStorage(remote, study, said.append, new=True)
+    monkeypatch.setattr(study_storage, "_PATIENCE_S", 0.05)
+    kept, pruned = begin(study), begin(study)
+    for trial in (kept, pruned):
+        RemoteFolder(copy.trial_uri(trial.number)).write(BEST, b"weights")
+    away(True)
+    for trial in (kept, pruned):
+        copy.collect(trial)
+        study.end_trial(trial.number, "finished")
+        copy.ended(trial.number)
+    Weights(study)._remove(pruned)
+    copy.close()
+    assert "lies whole" not in said[-1] and "what trial 0 left lies only at the storage: keep both" in said[-1]
+    study.close()
+    away(False)
+    again = Study.reopen(study_to_resume(study.folder, study.folder.parent, remote_parent(remote)), study.plan)
+    StudyStorage(remote, again, pytest.fail).close()
+    again.close()
+    assert (again.trial_folder(0) / BEST).read_bytes() == b"weights"
+    assert not (again.trial_folder(1) / BEST).exists(), "the study wanted these no longer"
+    assert stored(remote) == names(study.folder)
+
+
 def test_a_study_that_began_without_storage_hands_its_checkpoints_over(study: Study, remote: RemoteFolder) -> None:
     trials = [begin(study), begin(study)]
     for trial in trials:
@@ -305,13 +338,27 @@ def test_a_name_that_is_taken(study: Study, remote: RemoteFolder) -> None:
         check_new(remote)
 
 
+def test_a_place_that_holds_other_files(study: Study, remote: RemoteFolder, tmp_path: Path) -> None:
+    remote.write(".scratch/state", b"")
+    check_new(remote)
+    remote.write("trials/patients.csv", b"precious")
+    with pytest.raises(
+        InputError, match=r"files that are of no study, such as trials/patients\.csv; give another --name"
+    ):
+        check_new(remote)
+    with pytest.raises(InputError, match=r"not of .*study, such as trials/patients\.csv"):
+        study_to_resume(study.folder, tmp_path, remote_parent(remote))
+    StudyStorage(remote, study, pytest.fail, new=True).close()
+    assert remote.read("trials/patients.csv") == b"precious"
+
+
 # a trial, in its own process
 
 
 def test_a_stopped_process_leaves_no_folder_and_the_next_goes_on(
     remote: RemoteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_files.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = load_run_config("examples/own_problem.yaml", ["training.epochs=3"])
     whole = run_training(config, threads=1).result.history
     here, objectives = str(tmp_path / "none"), {"val/frequency_error": "min"}
@@ -378,12 +425,15 @@ def written(folder: Path) -> Path:
     return folder
 
 
-def test_a_study_is_fetched_and_then_only_what_changed(tmp_path: Path, place: RemoteFolder) -> None:
+def test_a_study_is_fetched_and_then_only_what_changed(
+    tmp_path: Path, place: RemoteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = place.join(tmp_path.name).join("one")
     here = written(tmp_path / "one")
     for name in names(here):
         there.upload(here / name, name)
     there.write(".scratch/state", b"hidden")
+    monkeypatch.setattr(storage, "_SETTLED_NS", -(10**12))  # as if it had been there for a while
     first = fetch(there.uri, tmp_path / "fetched")
     assert (first.files, first.here) == (len(names(here)), 0)
     assert names(first.folder) == names(here)
@@ -438,11 +488,13 @@ def test_what_cannot_be_fetched_is_said(tmp_path: Path) -> None:
 # going on
 
 
-def test_what_a_study_goes_on_from(tmp_path: Path) -> None:
+def test_what_a_study_goes_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, stored_at = tmp_path / "results", RemoteFolder(tmp_path / "stored")
     with pytest.raises(InputError, match=r"neither .*results/one nor file://.*stored/one holds a study"):
         study_to_resume(Path("one"), results, stored_at)
     there = written(tmp_path / "stored" / "one")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one").mkdir()
     assert study_to_resume(Path("one"), results, None) == results / "one", "a name is one under the results"
     here = study_to_resume(Path("one"), results, stored_at)
     assert here == results / "one" and (here / JOURNAL).read_bytes() == (there / JOURNAL).read_bytes()
@@ -467,6 +519,27 @@ def test_what_a_study_goes_on_from(tmp_path: Path) -> None:
     assert study_to_resume(here, results, stored_at) == here, "a study that was not kept there before"
 
 
+def test_a_trial_whose_folder_is_lost_ends_once(study: Study, remote: RemoteFolder) -> None:
+    StudyStorage(remote, study, pytest.fail).close()
+    begin(study)
+    study.close()
+    shutil.rmtree(study.folder / "trials")
+    again = Study.reopen(study.folder, study.plan)
+    copy = StudyStorage(remote, again, pytest.fail)
+    trial = again.trials[0]
+    recorder = Recorder(again, [], {0: EARLY}, storage=copy)
+    tuned: Any = SimpleNamespace(config={"job": SimpleNamespace(number=0)}, pickled_error_file=None, error_file=None)
+    recorder.on_trial_complete(0, [], tuned)
+    assert (again.trial_folder(0) / RECORD).exists() and trial.status == "stopped"
+    recorder.on_trial_result(0, [], tuned, {**trial.history[0], "epoch": 2.0})
+    recorder.on_trial_error(0, [], tuned)
+    again.end_trial(0, "finished")
+    copy.close()
+    again.close()
+    assert [event["event"] for event in read_journal(study.folder / JOURNAL)].count("end") == 1
+    assert (trial.status, len(trial.history)) == ("stopped", 1)
+
+
 # where things lie
 
 
@@ -486,6 +559,10 @@ def test_in_a_job_nothing_is_relative(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     with pytest.raises(InputError, match=r"--tracking-uri sqlite:///mlflow\.db is relative"):
         places.tracking_uri(None, results)
+
+
+def remote_parent(remote: RemoteFolder) -> RemoteFolder:
+    return RemoteFolder(remote_path(remote).parent)
 
 
 def remote_path(remote: RemoteFolder) -> Path:

@@ -4,7 +4,7 @@ and of the best few behind it."""
 from __future__ import annotations
 
 from mtlsearch.search.judging.winner import candidates, pareto_front
-from mtlsearch.search.study.study import Study, TrialState
+from mtlsearch.search.study.study import OWED, Study, TrialState
 from mtlsearch.training.checkpoint import BEST
 
 #: beside the front, so many more than are confirmed: a new trial may change the order of those behind it
@@ -49,4 +49,7 @@ class Weights:
 
     def _remove(self, trial: TrialState) -> None:
         if not (trial.phase == "search" and trial.label):
-            (self._study.trial_folder(trial.number) / BEST).unlink(missing_ok=True)
+            folder = self._study.trial_folder(trial.number)
+            (folder / BEST).unlink(missing_ok=True)
+            if trial.phase == "search":  # its weights are all that it leaves
+                (folder / OWED).unlink(missing_ok=True)

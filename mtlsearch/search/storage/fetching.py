@@ -12,7 +12,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.study.journal import parse_journal, whole_lines
 from mtlsearch.search.study.requests import FOLDER as REQUESTS
 from mtlsearch.search.study.study import JOURNAL, replay, study_lock, trial_folder
-from mtlsearch.training.checkpoint import LAST
+from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.storage import FileStat, NotThereError, RemoteFolder, each
 from mtlsearch.training.yaml_files import write_text
 
@@ -50,12 +50,12 @@ def fetch(source: str, to: Path, weights: bool = True) -> Fetched:
 def study_to_resume(resume: Path, results: Path, storage: RemoteFolder | None) -> Path:
     """The folder of the study to go on with, brought up to date from storage / its name.
 
-    resume: its folder, or its name under `results`.
+    resume: its folder, or its name under `results`, where that is no study's folder.
 
     Raises:
         InputError: neither place holds a study, or they hold different ones.
     """
-    folder = results / resume if len(resume.parts) == 1 and not resume.is_dir() else resume
+    folder = results / resume if len(resume.parts) == 1 and not (resume / JOURNAL).exists() else resume
     if storage is None:
         return folder
     remote = storage.join(folder.name)
@@ -63,6 +63,7 @@ def study_to_resume(resume: Path, results: Path, storage: RemoteFolder | None) -
     if journal is None:
         if not (folder / JOURNAL).exists():
             raise InputError(f"--resume: neither {folder} nor {remote} holds a study")
+        _check_own(remote, folder)
         return folder
     current = _relation(folder, journal, remote) in ("ahead", "same")
 
@@ -76,6 +77,16 @@ def study_to_resume(resume: Path, results: Path, storage: RemoteFolder | None) -
 
     _bring(remote, folder, None if current else journal, wanted)
     return folder
+
+
+def _check_own(remote: RemoteFolder, folder: Path) -> None:
+    """Raises InputError where files lie at `remote`, which has no journal, that the study in `folder` did not bring."""
+    brought = (BEST, LAST)  # a study that was killed there hands over checkpoints first
+    for name in remote.files():
+        if not (_hidden(name) or name.rpartition("/")[2] in brought or (folder / name).exists()):
+            raise InputError(
+                f"--resume: {remote} holds files that are not of {folder}, such as {name}; give another place"
+            )
 
 
 def journal_of(remote: RemoteFolder) -> bytes | None:

@@ -11,7 +11,7 @@ from mtlsearch.errors import InputError
 from mtlsearch.search.study.journal import whole_lines
 from mtlsearch.search.study.paced import Paced
 from mtlsearch.search.study.requests import FOLDER as REQUESTS
-from mtlsearch.search.study.study import JOURNAL, Study, TrialState
+from mtlsearch.search.study.study import JOURNAL, OWED, Study, TrialState
 from mtlsearch.training.checkpoint import BEST, LAST
 from mtlsearch.training.storage import FileStat, RemoteFolder, StorageError, each, patiently
 
@@ -28,8 +28,9 @@ class StudyStorage:
     it leaves; from `ended` on its folder is the study's, as all others are: what is removed there goes here too.
     """
 
-    def __init__(self, remote: RemoteFolder, study: Study, say: Callable[[str], None]) -> None:
+    def __init__(self, remote: RemoteFolder, study: Study, say: Callable[[str], None], new: bool = False) -> None:
         """say: told when the storage stops to answer, and when it answers again.
+        new: whether the study has just begun, so that nothing of what lies there is its own.
 
         Raises:
             StorageError: the storage does not answer.
@@ -42,12 +43,14 @@ class StudyStorage:
         """trials whose folders are the study's"""
         self._untidy: set[int] = set()
         """of them, those in whose folders there may be more than the study has"""
-        self._owed: list[TrialState] = []
-        """those whose files could not be brought yet"""
+        self._owed = [
+            trial for trial in study.trials.values() if trial.number in self._owned and self._mark(trial).exists()
+        ]
+        """those whose files could not be brought yet, with a mark in their folders, for a driver that is killed"""
         self._silent = False
         self._busy = threading.Lock()
         self._paced = Paced(self._update)
-        self._begin()
+        self._begin(new)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="storage", daemon=True)
         self._thread.start()
@@ -70,6 +73,7 @@ class StudyStorage:
             patiently(lambda: self._bring(trial), _PATIENCE_S, self._say)
         except StorageError as error:
             self._say(f"what trial {trial.number} leaves comes later: {error}")
+            self._mark(trial).touch()
             self._owed.append(trial)
 
     def ended(self, number: int) -> None:
@@ -91,14 +95,21 @@ class StudyStorage:
                 self.scratch.remove()
         except (StorageError, OSError) as error:
             folder = self._study.folder.absolute()
+            lies = f"The study lies whole in {folder}"
+            owed = [trial.number for trial in self._owed if self._mark(trial).exists()]
+            if owed:
+                numbers = ", ".join(map(str, owed))
+                lies = f"The study lies in {folder}, but what trial {numbers} left lies only at the storage: keep both"
             self._say(
-                f"storage: {error}. The study lies whole in {folder}; to bring the copy up to date: "
+                f"storage: {error}. {lies}; to bring both up to date: "
                 f"python -m mtlsearch.tune --resume {folder} --storage-path URI, when it answers"
             )
 
-    def _begin(self) -> None:
+    def _begin(self, new: bool) -> None:
         """What is there already, and what not. The journal comes last: with it the copy is a study."""
         self.scratch.remove()  # of a driver that was killed
+        self.remote.sweep()
+        self._bring_owed()
         there = self.remote.files()
         going_on = [trial.number for trial in self._study.trials.values() if trial.number not in self._owned]
         for number in going_on:
@@ -110,7 +121,7 @@ class StudyStorage:
                 self._stored[name] = _state(path)
         training = {self._name(self._study.trial_folder(number)) for number in going_on}
         # of trials that only a lost journal knew, or that the study has removed since
-        own = [name for name in there if name.startswith(("trials/", f"{REQUESTS}/"))]
+        own = [name for name in there if not new and name.startswith(("trials/", f"{REQUESTS}/"))]
         gone = [name for name in own if name.rpartition("/")[0] not in training]
         each(self.remote.delete, [name for name in gone if not (self._study.folder / name).exists()])
         self._upload_changed()
@@ -144,6 +155,17 @@ class StudyStorage:
                 self._say("storage: it answers again, and has what was held back")
             self._silent = False
 
+    def _mark(self, trial: TrialState) -> Path:
+        return self._study.trial_folder(trial.number) / OWED
+
+    def _bring_owed(self) -> None:
+        while self._owed:
+            trial = self._owed[0]
+            if self._mark(trial).exists():  # else the study has removed what it left
+                self._bring(trial)
+                self._mark(trial).unlink(missing_ok=True)
+            self._owed.pop(0)
+
     def _bring(self, trial: TrialState) -> None:
         folder = self._study.trial_folder(trial.number)
         source = RemoteFolder(self.trial_uri(trial.number))
@@ -153,10 +175,8 @@ class StudyStorage:
             self._stored[self._name(folder / name)] = _state(folder / name)
 
     def _update(self) -> None:
-        while self._owed:
-            self._bring(self._owed[0])
-            self._owed.pop(0)
-        untidy = set(self._untidy)
+        untidy = set(self._untidy)  # first: whatever of these is owed was noted before
+        self._bring_owed()
         self._upload_journal()
         self._upload_changed()
         for name in list(self._stored):
@@ -207,11 +227,14 @@ class StudyStorage:
 
 
 def check_new(remote: RemoteFolder) -> None:
-    """Raises InputError where a study lies at `remote` already."""
-    if remote.exists(JOURNAL):
+    """Raises InputError where a study lies at `remote` already, or anything else."""
+    there = [name for name in remote.files() if not name.startswith((".scratch/", ".check-"))]
+    if JOURNAL in there:
         raise InputError(
             f"{remote} holds a study already; give another --name, or go on with it by --resume {remote.name}"
         )
+    if there:
+        raise InputError(f"{remote} holds files that are of no study, such as {min(there)}; give another --name")
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -41,6 +41,8 @@ LOCK = ".lock"
 LEADERBOARD = "leaderboard.csv"
 CONFIRMATION = "confirmation.csv"
 WINNER = "winner.safetensors"
+#: in the folder of a trial whose files could not be brought yet from where the study is kept
+OWED = ".owed"
 
 
 @dataclass
@@ -150,6 +152,8 @@ class Study:
         _check_objectives(plan, events[0].get("objectives"), folder)
         study = cls(folder, plan, events[0].get("id", folder.name), trials)
         study_files(folder, plan)
+        for trial in trials:  # a folder that was lost comes back without those of trials that go on
+            study.trial_folder(trial.number).mkdir(parents=True, exist_ok=True)
         study.past_epochs = _epochs(events)
         study.learned = [
             (point, figures) for one in events if one["event"] == "learned" for point, figures in one["trials"]
@@ -203,8 +207,11 @@ class Study:
             self._leaderboard.call()
 
     def _apply(self, event: Event) -> None:
-        self._append(event)
-        self.trials[event["number"]].apply(event)
+        """Notes what befell a trial. One that has ended may have been started again by mistake: no matter."""
+        trial = self.trials[event["number"]]
+        if trial.status == "running":
+            self._append(event)
+            trial.apply(event)
 
     def _append(self, event: Event) -> None:
         event = {**event, "time": time.time()}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mtlsearch.training.checkpoint import BEST, LAST
+from mtlsearch.training.folders import own_folder
 from mtlsearch.training.sample_scores import SCORES
 from mtlsearch.training.storage import RemoteFolder, StorageError, patiently
 
@@ -79,27 +75,7 @@ def trial_files(directory: str, storage: str) -> Iterator[TrialFiles]:
     if not storage:
         yield TrialFiles(Path(directory))
         return
-    with _own_folder() as folder:
+    with own_folder(_PREFIX) as folder:
         files = TrialFiles(folder, RemoteFolder(storage))
         files.pull()
         yield files
-
-
-@contextmanager
-def _own_folder() -> Iterator[Path]:
-    """A temporary folder for as long as the scope lasts. Those that killed processes left on this node go first."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*.lock"):
-        with suppress(OSError, Timeout), FileLock(left, timeout=0):  # held by nobody, and no other user's
-            _remove(left.with_suffix(""))
-    folder = Path(tempfile.gettempdir(), f"{_PREFIX}{uuid.uuid4().hex}")
-    with FileLock(f"{folder}.lock"):
-        try:
-            folder.mkdir(mode=0o700)
-            yield folder
-        finally:
-            _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(f"{folder}.lock").unlink(missing_ok=True)
