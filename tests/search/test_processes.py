@@ -157,3 +157,13 @@ def test_the_driver_of_worker_groups_dies_and_its_search_goes_on(tmp_path: Path)
         assert trial.status in ("finished", "stopped"), trial.reason
         assert [row["epoch"] for row in trial.history] == list(range(1, len(trial.history) + 1)), "no gap, none twice"
     assert len(trials[0].history) == 4, "it went on from where it was"
+
+
+def test_trials_are_not_blamed_for_what_hands_on_their_results(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.search.losing_the_exchange", str(tmp_path)]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "the process that hands on the trials' results has died" in " ".join(ran.stdout.split())
+    assert ran.stdout.endswith("interrupted\n")
+    trials = read_trials(tmp_path / "results" / "losing")
+    assert [(trial.status, len(trial.history)) for trial in trials] == [("running", 1)]

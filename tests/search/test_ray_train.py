@@ -6,28 +6,21 @@ import io
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 import torch
-from ray.actor import ActorHandle
 from ray.util import placement_group_table
 from rich.console import Console
 
 from examples.own_problem import Waves
 from mtlsearch.errors import InputError
 from mtlsearch.search import SearchOutcome, load_plan, run_search
-from mtlsearch.search.executors import ray_train
 from mtlsearch.search.executors.one_run import train_in_group
 from mtlsearch.search.executors.resources import Demand, Node, plan_trials
-from mtlsearch.search.study.study import Study
-from mtlsearch.search.trials.exchange import running_exchange
 from mtlsearch.training import load_record, load_run_config, run_training
-from mtlsearch.training.loop import Row
 from mtlsearch.training.recipes import parse_run_config
 from mtlsearch.training.storage import RemoteFolder
 from mtlsearch.training.workers import Workers
@@ -144,31 +137,6 @@ def test_two_workers_continue_a_training_of_one(tmp_path: Path) -> None:
     assert record.environment["workers"] == 2
     for row, same in zip(figures(record.history), figures(whole), strict=True):
         assert row == pytest.approx(same, rel=1e-4, abs=1e-5)
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("at_root", "shared_ray")
-@pytest.mark.filterwarnings("ignore:::ray")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_trials_are_not_blamed_for_what_hands_on_their_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exchange dies after the first epoch: nobody has failed, and the study can go on."""
-    add_epoch = Study.add_epoch
-
-    @contextmanager
-    def mortal() -> Iterator[ActorHandle]:
-        with running_exchange() as exchange:
-
-            def kill(study: Study, number: int, row: Row) -> None:
-                add_epoch(study, number, row)
-                ray.kill(exchange)
-
-            monkeypatch.setattr(Study, "add_epoch", kill)
-            yield exchange
-
-    monkeypatch.setattr(ray_train, "running_exchange", mortal)
-    outcome = search(tmp_path, Demand("ray_train", concurrent=1), *TWO)
-    assert outcome.interrupted
-    assert [(trial.status, len(trial.history)) for trial in outcome.study.trials.values()] == [("running", 1)]
 
 
 @pytest.mark.parametrize(
