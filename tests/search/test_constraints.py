@@ -133,6 +133,18 @@ def test_after_five_failures_and_nothing_else_the_search_ends(studies: Any) -> N
     assert searcher.ended_by == "the first 5 trials all failed"
 
 
+def test_trials_put_aside_for_memory_have_not_failed(tmp_path: Path) -> None:
+    study = Study.create(tmp_path, load_plan(SPACE, [], {"start_with": [], "num_samples": 20}), "study")
+    searcher = StudySearcher(study, lambda trial: {"trial": trial})
+    for step in range(8):
+        number = searcher.suggest(str(step))["trial"].number
+        study.postpone_trial(number, "ran out of memory beside 1 other")
+        searcher.on_trial_complete(str(step))
+    assert searcher.suggest("8") != Searcher.FINISHED
+    assert not searcher.ended_by
+    study.close()
+
+
 def test_one_trial_that_did_not_fail_keeps_the_search_going(studies: Any) -> None:
     searcher = studies(load_plan(SPACE, [], {"start_with": [], "num_samples": 20}))
     good = {"best/val/frequency_error": 0.5, "best/val/phase_error": 0.5}

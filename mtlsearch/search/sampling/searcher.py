@@ -78,8 +78,9 @@ class StudySearcher(_StatelessSearcher):
         points: Iterable[Point] = plan.space.grid() if isinstance(settings.sampler, GridSampler) else ()
         self._grid = (point for point in points if frozenset(point.items()) not in known and self._allowed(point))
         self._open: dict[str, optuna.Trial] = {}
-        self._before = {trial.number for trial in trials if trial.status != "running"}
-        self._proven = False
+        self._failed, self._ended = 0, 0
+        self._aside = {trial.number for trial in study.postponed("search")}
+        self._proven = any(trial.status in ("finished", "stopped") for trial in trials)
         self.ended_by = ""
         """why no more trials are suggested although fewer than asked for have begun, in words"""
 
@@ -115,18 +116,16 @@ class StudySearcher(_StatelessSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         figures = {key.removeprefix("best/"): value for key, value in (result or {}).items() if key.startswith("best/")}
-        self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        useful = self._asker.tell(self._open.pop(trial_id), None if error else figures)
+        self._ended, self._failed = self._ended + 1, self._failed + (not useful)
 
     def _hopeless(self) -> int:
         """How many trials have ended since the search began or went on, where all ever failed and they are enough to
         give up; else 0. One that ran out of memory beside others has not ended."""
-        if self._proven:
-            return 0
-        trials = self._study.of_phase("search")
-        self._proven = any(trial.status in ("finished", "stopped") for trial in trials)
-        failed = sum(trial.status == "failed" for trial in trials if trial.number not in self._before)
-        enough = failed >= min(_HOPELESS, self._study.plan.settings.num_samples)
-        return failed if enough and not self._proven else 0
+        put_aside = sum(trial.number not in self._aside for trial in self._study.postponed("search"))
+        failed, ended = self._failed - put_aside, self._ended - put_aside
+        enough = min(_HOPELESS, self._study.plan.settings.num_samples)
+        return failed if not self._proven and failed == ended >= enough else 0
 
     def _next_request(self) -> Request | None:
         """The first that is asked for and may be: the space and the constraints may have changed since."""
