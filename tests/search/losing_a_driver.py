@@ -55,14 +55,14 @@ def main(folder: Path) -> None:
     driver.wait()
     killed = time.monotonic()
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    while time.monotonic() < killed + 10:
+    while time.monotonic() < killed + 60:  # 0.3 s as a rule; at times Ray takes longer to see that the job has died
         held = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
         free = ray.available_resources().get("CPU") == 2
         if free and not held and not groups_at_work():
             break
         time.sleep(0.1)
     else:
-        raise AssertionError(f"held after 10 s: {held}, {groups_at_work()}, all CPUs free: {free}")
+        raise AssertionError(f"held after a minute: {held}, {groups_at_work()}, all CPUs free: {free}")
     print(f"free after {time.monotonic() - killed:.1f} s")
     ray.shutdown()
     # inline, which starts sooner: whoever goes on finds the same checkpoints
