@@ -120,10 +120,10 @@ def main(
     if dry_run:
         from mtlsearch.search.dry_run.dry_run import dry_run as time_configurations
         from mtlsearch.search.dry_run.page import show
+        from mtlsearch.search.preparing import check_storage
 
         if storage is not None:
-            console.print(f"storage: asking {storage}", soft_wrap=True)
-            storage.check()
+            check_storage(storage, console)
         dry = time_configurations(
             load_plan(chosen, set_, search),
             results=results,

@@ -19,6 +19,7 @@ from mtlsearch.training.folders import check_name
 from mtlsearch.training.problem import Problem, find_problem
 from mtlsearch.training.progress import progressing
 from mtlsearch.training.recipes import parse_run_config
+from mtlsearch.training.storage import RemoteFolder
 
 #: room for the records and checkpoints of a study of small models; a full disk later fails a trial with that reason
 _NEEDED_BYTES = 500e6
@@ -33,6 +34,12 @@ def check_search(plan: SearchPlan, results: Path, name: str | None) -> None:
     check_baselines(plan)
     check_results(results)
     check_name(results, name)
+
+
+def check_storage(storage: RemoteFolder, console: Console) -> None:
+    """Raises StorageError where the storage cannot be used; says beforehand that it is asked, which can take long."""
+    console.print(f"storage: asking {storage}", soft_wrap=True)
+    storage.check()
 
 
 def check_resources(plan: SearchPlan, demand: Demand, nodes: Sequence[Node]) -> Resources:

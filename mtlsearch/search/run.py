@@ -20,7 +20,7 @@ from mtlsearch.search.executors.inline import running_ray
 from mtlsearch.search.executors.resources import Demand, cluster_nodes, this_machine
 from mtlsearch.search.phases import Phases, SearchOutcome
 from mtlsearch.search.plan.plan import SearchPlan
-from mtlsearch.search.preparing import check_resources, check_search, prepare
+from mtlsearch.search.preparing import check_resources, check_search, check_storage, prepare
 from mtlsearch.search.recorder import mend_records
 from mtlsearch.search.sampling.learned import learn_from
 from mtlsearch.search.storage.node_check import check_nodes
@@ -68,8 +68,7 @@ def run_search(
     console = console or Console(markup=False, highlight=False)
     check_search(plan, results, name)
     if storage is not None:
-        console.print(f"storage: asking {storage}", soft_wrap=True)
-        storage.check()
+        check_storage(storage, console)
         if name is not None:
             check_new(storage.join(name))
     check_uri(tracking_uri)

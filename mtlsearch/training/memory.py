@@ -30,7 +30,7 @@ def ran_out_of_memory(failure: BaseException | None) -> bool:
 
 
 def free_memory() -> None:
-    """Gives back what a training that is over has left: to the next in this process, and to others on its GPU."""
-    gc.collect()  # a model and its optimizer may hold each other
+    """Gives back what a training that is over has left on a GPU: to the next in this process, and to others there."""
     if torch.cuda.is_available():
+        gc.collect()  # a model and its optimizer may hold each other
         torch.cuda.empty_cache()

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from mtlsearch.training import environment
 from mtlsearch.training.loop import Report
+from mtlsearch.training.memory import ran_out_of_memory
 from mtlsearch.training.merge import differences
 from mtlsearch.training.problem import Progress
 from mtlsearch.training.recipes import apply_overrides, parse_run_config
@@ -114,8 +113,8 @@ def reproduce(
                 micro_batch=portion if portion < whole else None,
             )
             break
-        except torch.OutOfMemoryError:
-            if micro_batch != "auto" or portion == 1:
+        except Exception as failure:
+            if micro_batch != "auto" or portion == 1 or not ran_out_of_memory(failure):
                 raise
         portion = math.ceil(portion / 2)
     as_run = record.config_as_run if record.config_as_run is not None else record.config

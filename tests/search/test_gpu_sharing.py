@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtlsearch.search.dry_run.gpu_sharing import advice, fitting, share_of, trials_of
+from mtlsearch.search.executors.gpu_sharing import advice, fitting, share_of, trials_of
 from mtlsearch.search.executors.resources import Demand, Node, Resources, plan_trials
 
 

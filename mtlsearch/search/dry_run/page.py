@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mtlsearch.search.dry_run.drawing import DRAWN
 from mtlsearch.search.dry_run.dry_run import HEADROOM, DryRun, Timed
-from mtlsearch.search.dry_run.gpu_sharing import advice
+from mtlsearch.search.executors.gpu_sharing import advice
 from mtlsearch.search.plan.distributions import Options
 from mtlsearch.search.plan.settings import NoEarlyStopping
 from mtlsearch.search.plan.space import Space

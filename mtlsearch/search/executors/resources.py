@@ -13,7 +13,7 @@ import torch
 from ray._private.state import state as ray_state
 
 from mtlsearch.errors import InputError
-from mtlsearch.search.dry_run.gpu_sharing import trials_of
+from mtlsearch.search.executors.gpu_sharing import trials_of
 from mtlsearch.training.environment import available_cpus
 
 #: beyond this a small network trains no faster on CPU

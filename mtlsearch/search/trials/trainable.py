@@ -75,8 +75,7 @@ def run_trial(job: TrialJob, send: Send) -> None:
         if workers.size > 1:
             raise
     finally:
-        if torch.cuda.is_available():
-            free_memory()  # the process may train another, and others train on its GPU
+        free_memory()
 
 
 def _run_in(files: TrialFiles, job: TrialJob, workers: Workers, send: Send) -> None:
